@@ -1,0 +1,55 @@
+"""Builds ``aionvme._core``, the cffi binding of the native core (API mode: the compiler supplies sizes and constants)."""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+
+ffibuilder = FFI()
+ffibuilder.cdef("""
+    struct aionvme_sqe { uint8_t bytes[...]; };
+    struct aionvme_cqe { uint64_t user_data; int32_t res; uint32_t flags; uint64_t big_cqe[2]; };
+    struct aionvme_ring;
+
+    int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out);
+    void aionvme_ring_close(struct aionvme_ring *ring);
+    unsigned aionvme_ring_flags(const struct aionvme_ring *ring);
+    unsigned aionvme_ring_overflow(const struct aionvme_ring *ring);
+    int aionvme_ring_register_files(struct aionvme_ring *ring, const int *fds, unsigned n);
+    int aionvme_ring_reserve_buffers(struct aionvme_ring *ring, unsigned n);
+    int aionvme_ring_set_buffer(struct aionvme_ring *ring, unsigned index, void *addr, uint64_t len);
+    int aionvme_ring_register_eventfd(struct aionvme_ring *ring);
+    int aionvme_ring_arm(struct aionvme_ring *ring);
+    void aionvme_ring_disarm(struct aionvme_ring *ring);
+    int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
+                          struct aionvme_cqe *cqes, unsigned max);
+    unsigned aionvme_ring_queued(const struct aionvme_ring *ring);
+
+    #define IORING_SETUP_IOPOLL ...
+    #define IORING_SETUP_DEFER_TASKRUN ...
+    #define IORING_URING_CMD_FIXED ...
+    #define IOSQE_FIXED_FILE ...
+    #define NVME_URING_CMD_IO ...
+    #define NVME_URING_CMD_ADMIN ...
+    #define NVME_IOCTL_ID ...
+    static const int IORING_OP_NOP;
+    static const int IORING_OP_URING_CMD;
+""")
+ffibuilder.set_source(
+    "aionvme._core",
+    """
+    #include "core.h"
+    #include <liburing.h>
+    #include <linux/nvme_ioctl.h>
+    """,
+    sources=["_native/core.c"],
+    include_dirs=[str(HERE)],
+    depends=["_native/core.h"],
+    libraries=["uring"],
+    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra"],
+    py_limited_api=True,
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(tmpdir=str(HERE.parent), verbose=True)

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One ring, over liburing 2.3 and newer. See core.h for the contract.
+ *
+ * liburing maps the ring, moves its indices with the right barriers and makes the system calls. Three things it leaves to us:
+ *
+ * - io_uring_get_sqe() clears at most half of a 128-byte entry. We copy all 128 bytes over whatever was there.
+ * - io_uring_queue_exit() before 2.9 unmaps half of an array of 128-byte entries. The other half would keep the ring's file, and
+ *   with it every registered buffer, alive until the process ends. ring_unmap() undoes what queue_init did, by itself.
+ * - "Fewer completions than asked for" does not mean "no more": one enter runs a bounded amount of deferred work. The flags in the
+ *   shared submission ring tell whether the kernel wants to be entered again.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct aionvme_sqe) == 2 * sizeof(struct io_uring_sqe), "an entry of a SQE128 ring");
+_Static_assert(sizeof(struct aionvme_cqe) == 2 * sizeof(struct io_uring_cqe), "an entry of a CQE32 ring");
+
+/* How often one tick enters the kernel for deferred work: each enter runs about 20 pieces, and a tick must stay short. */
+#define ENTERS_PER_TICK 4
+
+struct aionvme_ring {
+	struct io_uring ring;
+	int eventfd;
+	unsigned in_flight; /* taken by the kernel, not yet reaped: what a polled ring has to enter for */
+};
+
+static unsigned sq_flags(const struct aionvme_ring *ring)
+{
+	return __atomic_load_n(ring->ring.sq.kflags, __ATOMIC_RELAXED);
+}
+
+/* Completions wait in the kernel for us to enter: deferred work, or entries that found the completion ring full. */
+static bool work_pending(const struct aionvme_ring *ring)
+{
+	return sq_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out)
+{
+	const unsigned base = IORING_SETUP_SQE128 | IORING_SETUP_CQE32 | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
+			      (iopoll ? IORING_SETUP_IOPOLL : 0);
+	const unsigned wanted[] = {
+		/* TASKRUN_FLAG shows deferred work in the shared ring, so that a tick enters only when there is some. */
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG, /* 6.1 */
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, /* 5.19 */
+	};
+	struct aionvme_ring *ring = calloc(1, sizeof(*ring));
+	int ret = -ENOMEM;
+
+	if (!ring)
+		return ret;
+	ring->eventfd = -1;
+	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		struct io_uring_params params = { .flags = base | wanted[i], .cq_entries = cq_entries };
+
+		ret = io_uring_queue_init_params(entries, &ring->ring, &params);
+		if (ret != -EINVAL)
+			break;
+	}
+	if (ret < 0) {
+		free(ring);
+		return ret;
+	}
+	*out = ring;
+	return 0;
+}
+
+static void ring_unmap(struct io_uring *ring)
+{
+	const struct io_uring_sq *sq = &ring->sq;
+	const struct io_uring_cq *cq = &ring->cq;
+
+	munmap(sq->sqes, (size_t)sq->ring_entries * sizeof(struct aionvme_sqe));
+	if (cq->ring_ptr && cq->ring_ptr != sq->ring_ptr)
+		munmap(cq->ring_ptr, cq->ring_sz);
+	munmap(sq->ring_ptr, sq->ring_sz);
+	close(ring->ring_fd);
+}
+
+void aionvme_ring_close(struct aionvme_ring *ring)
+{
+	ring_unmap(&ring->ring);
+	if (ring->eventfd >= 0)
+		close(ring->eventfd);
+	free(ring);
+}
+
+unsigned aionvme_ring_flags(const struct aionvme_ring *ring)
+{
+	return ring->ring.flags;
+}
+
+unsigned aionvme_ring_overflow(const struct aionvme_ring *ring)
+{
+	return __atomic_load_n(ring->ring.cq.koverflow, __ATOMIC_RELAXED);
+}
+
+unsigned aionvme_ring_queued(const struct aionvme_ring *ring)
+{
+	return io_uring_sq_ready(&ring->ring);
+}
+
+int aionvme_ring_register_files(struct aionvme_ring *ring, const int *fds, unsigned n)
+{
+	return io_uring_register_files(&ring->ring, fds, n);
+}
+
+int aionvme_ring_reserve_buffers(struct aionvme_ring *ring, unsigned n)
+{
+	return io_uring_register_buffers_sparse(&ring->ring, n);
+}
+
+int aionvme_ring_set_buffer(struct aionvme_ring *ring, unsigned index, void *addr, uint64_t len)
+{
+	const struct iovec iov = { .iov_base = len ? addr : NULL, .iov_len = len };
+	const __u64 tag = 0;
+	int ret = io_uring_register_buffers_update_tag(&ring->ring, index, &iov, &tag, 1);
+
+	return ret < 0 ? ret : 0; /* the system call counts the entries it updated */
+}
+
+int aionvme_ring_register_eventfd(struct aionvme_ring *ring)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	/*
+	 * Never register_eventfd_async: it signals only for completions posted from an interrupt or worker, and misses the rest.
+	 */
+	ret = io_uring_register_eventfd(&ring->ring, fd);
+	if (!ret)
+		ret = io_uring_cq_eventfd_toggle(&ring->ring, false);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	ring->eventfd = fd;
+	return fd;
+}
+
+int aionvme_ring_arm(struct aionvme_ring *ring)
+{
+	io_uring_cq_eventfd_toggle(&ring->ring, true);
+	/*
+	 * The kernel publishes a completion (or the TASKRUN flag), then reads EVENTFD_DISABLED; we clear EVENTFD_DISABLED, then read
+	 * what it published. With a full fence between, one of the two sees the other: a completion that raced with us is either
+	 * found below or signals the eventfd.
+	 */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!io_uring_cq_ready(&ring->ring) && !work_pending(ring))
+		return 0;
+	aionvme_ring_disarm(ring);
+	return 1;
+}
+
+void aionvme_ring_disarm(struct aionvme_ring *ring)
+{
+	eventfd_t count;
+
+	io_uring_cq_eventfd_toggle(&ring->ring, false);
+	/* Non-blocking; -EAGAIN only says that nothing had been signalled. */
+	(void)!eventfd_read(ring->eventfd, &count);
+}
+
+/* Copy entries into the submission queue until it is full; returns how many. The kernel sees none of them before ring_enter(). */
+static unsigned fill(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+
+		if (!sqe)
+			break;
+		memcpy(sqe, &sqes[i], sizeof(sqes[i]));
+	}
+	return i;
+}
+
+/* Hand queued entries to the kernel and let it run deferred work or poll, without waiting. 0, or a negative errno. */
+static int ring_enter(struct aionvme_ring *ring)
+{
+	int ret;
+
+	do
+		ret = io_uring_submit_and_get_events(&ring->ring);
+	while (ret == -EINTR);
+	/*
+	 * No memory for a request, or completions to be reaped first: what was queued stays queued for the next tick. The kernel
+	 * gives up before it runs deferred work then, which is what would make room, so ask for that alone.
+	 */
+	if (ret == -EAGAIN || ret == -EBUSY) {
+		ret = io_uring_get_events(&ring->ring);
+		return ret == -EINTR || ret == -EBUSY ? 0 : ret;
+	}
+	if (ret < 0)
+		return ret;
+	ring->in_flight += ret;
+	return 0;
+}
+
+static unsigned reap(struct aionvme_ring *ring, struct aionvme_cqe *cqes, unsigned max)
+{
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+
+	io_uring_for_each_cqe(&ring->ring, head, cqe) {
+		if (n == max)
+			break;
+		memcpy(&cqes[n++], cqe, sizeof(*cqes));
+	}
+	/* The store-release in here gives the slots back to the kernel, so it comes after the copies. */
+	io_uring_cq_advance(&ring->ring, n);
+	/* A completion reaped in the enter that submitted it is counted before it is subtracted: never below zero. */
+	ring->in_flight -= n;
+	return n;
+}
+
+int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
+		      struct aionvme_cqe *cqes, unsigned max)
+{
+	const bool polled = ring->ring.flags & IORING_SETUP_IOPOLL;
+	unsigned reaped = 0;
+	int ret;
+
+	*accepted = fill(ring, sqes, n);
+	if (io_uring_sq_ready(&ring->ring) || work_pending(ring) || (polled && ring->in_flight)) {
+		ret = ring_enter(ring);
+		if (ret < 0)
+			return ret;
+	}
+	reaped = reap(ring, cqes, max);
+	for (int i = 1; i < ENTERS_PER_TICK && reaped < max && work_pending(ring); i++) {
+		ret = ring_enter(ring);
+		if (ret < 0)
+			return reaped ? (int)reaped : ret; /* what was reaped must reach the caller; the error comes again */
+		reaped += reap(ring, cqes + reaped, max - reaped);
+	}
+	return reaped;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The native core of aionvme: one io_uring ring with 128-byte submission and 32-byte completion entries.
+ *
+ * It moves entries in batches and knows nothing of NVMe: what the 80 command bytes of an entry mean, who waits for it and who
+ * owns its buffers is the caller's. No function here takes a lock or keeps a pointer into the caller's memory after it returns;
+ * one thread, the one that opened the ring, may call them.
+ *
+ * Every function that can fail returns a negative errno.
+ */
+#ifndef AIONVME_CORE_H
+#define AIONVME_CORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define AIONVME_SQE_BYTES 128
+#define AIONVME_CQE_BYTES 32
+
+/* A whole submission queue entry, laid out by the caller as struct io_uring_sqe with its 80 command bytes. */
+struct aionvme_sqe {
+	uint8_t bytes[AIONVME_SQE_BYTES];
+};
+
+/* A whole completion queue entry: struct io_uring_cqe with its two big_cqe words. */
+struct aionvme_cqe {
+	uint64_t user_data;
+	int32_t res;
+	uint32_t flags;
+	uint64_t big_cqe[2];
+};
+
+struct aionvme_ring;
+
+/*
+ * aionvme_ring_open() - Create a ring.
+ * @entries:    Size of the submission queue, rounded up by the kernel to a power of two.
+ * @cq_entries: Size of the completion queue, not below @entries.
+ * @iopoll:     Complete by polling (IORING_SETUP_IOPOLL) instead of interrupts.
+ * @out:        Where the new ring is stored.
+ *
+ * Asks for SINGLE_ISSUER and DEFER_TASKRUN, and does without where the kernel is too old for them.
+ *
+ * Return: 0, or the errno of io_uring_setup: -ENOSYS, -EPERM where it is switched off, -ENOMEM, -EINVAL before 5.19.
+ */
+int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out);
+
+/*
+ * aionvme_ring_close() - Unmap and close a ring.
+ *
+ * Note: Commands in flight are left to a kernel worker, which goes on writing to their buffers. Reap them first.
+ */
+void aionvme_ring_close(struct aionvme_ring *ring);
+
+/* aionvme_ring_flags() - The IORING_SETUP flags the ring was created with. */
+unsigned aionvme_ring_flags(const struct aionvme_ring *ring);
+
+/* aionvme_ring_overflow() - Completions the kernel dropped for want of room; anything but 0 means lost commands. */
+unsigned aionvme_ring_overflow(const struct aionvme_ring *ring);
+
+/* aionvme_ring_register_files() - Register @n files; an entry names one by index with IOSQE_FIXED_FILE. */
+int aionvme_ring_register_files(struct aionvme_ring *ring, const int *fds, unsigned n);
+
+/* aionvme_ring_reserve_buffers() - Make an empty table of @n registered buffers. */
+int aionvme_ring_reserve_buffers(struct aionvme_ring *ring, unsigned n);
+
+/*
+ * aionvme_ring_set_buffer() - Put a buffer into the table, or with @len 0 take one out.
+ *
+ * Note: The kernel keeps a buffer's pages pinned until the last command that uses it has completed, even when taken out before.
+ */
+int aionvme_ring_set_buffer(struct aionvme_ring *ring, unsigned index, void *addr, uint64_t len);
+
+/*
+ * aionvme_ring_register_eventfd() - Create an eventfd that completions make readable while it is armed. It starts disarmed.
+ *
+ * Return: the file descriptor, which belongs to the ring and is closed with it, or a negative errno.
+ */
+int aionvme_ring_register_eventfd(struct aionvme_ring *ring);
+
+/*
+ * aionvme_ring_arm() - Let completions signal the eventfd, before sleeping on it.
+ *
+ * Return: 1 where something is there to be reaped already (do not sleep: tick again), otherwise 0.
+ */
+int aionvme_ring_arm(struct aionvme_ring *ring);
+
+/* aionvme_ring_disarm() - Stop signalling the eventfd and make it unreadable again. */
+void aionvme_ring_disarm(struct aionvme_ring *ring);
+
+/*
+ * aionvme_ring_tick() - Submit a batch, run the ring's deferred work, reap a batch. Never blocks.
+ * @sqes:     Entries to submit; copied, so that the caller may reuse the array at once.
+ * @n:        How many there are.
+ * @accepted: Set to how many of them were taken into the submission queue; offer the rest again on the next tick.
+ * @cqes:     Where completions go.
+ * @max:      How many of them at most, at least 1.
+ *
+ * An entry that was accepted but that the kernel had no room for (-EAGAIN, -EBUSY) stays queued and is submitted by a later
+ * tick; see aionvme_ring_queued().
+ *
+ * Return: the number of completions stored, or the errno of io_uring_enter; -EEXIST from a thread that is not the ring's own,
+ * -EBADR where a completion was lost.
+ */
+int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
+		      struct aionvme_cqe *cqes, unsigned max);
+
+/* aionvme_ring_queued() - Entries that were accepted but not yet taken by the kernel. */
+unsigned aionvme_ring_queued(const struct aionvme_ring *ring);
+
+#endif

@@ -1,0 +1,72 @@
+"""Await an NVMe device: asyncio and trio over io_uring passthrough.
+
+>>> async with aionvme.open("emu:zns?zones=16&zone_size=4MiB") as ns:
+...     lba = await ns.zone_append(0, b"\\0" * ns.lba_size)
+...     data = await ns.read(lba, 1)
+"""
+
+from aionvme.errors import (
+    AionvmeError,
+    ClosedError,
+    CompareFailureError,
+    DataLengthInvalidError,
+    DeallocatedBlockError,
+    InternalDeviceError,
+    InvalidFieldError,
+    InvalidOpcodeError,
+    InvalidZoneStateTransitionError,
+    LbaOutOfRangeError,
+    NvmeError,
+    TooManyActiveZonesError,
+    TooManyOpenZonesError,
+    UnrecoveredReadError,
+    UsageError,
+    WriteFaultError,
+    WriteProtectedError,
+    WrongLoopError,
+    ZoneBoundaryError,
+    ZoneFullError,
+    ZoneInvalidWriteError,
+    ZoneOfflineError,
+    ZoneReadOnlyError,
+)
+from aionvme.namespace import Namespace
+from aionvme.nvme.command import Command
+from aionvme.nvme.opcodes import ReportingOptions, ZoneState
+from aionvme.nvme.status import Completion, Status
+from aionvme.opening import open_namespace as open  # noqa: A004
+from aionvme.queues.attach import PathReport
+
+__all__ = [
+    "AionvmeError",
+    "ClosedError",
+    "Command",
+    "CompareFailureError",
+    "Completion",
+    "DataLengthInvalidError",
+    "DeallocatedBlockError",
+    "InternalDeviceError",
+    "InvalidFieldError",
+    "InvalidOpcodeError",
+    "InvalidZoneStateTransitionError",
+    "LbaOutOfRangeError",
+    "Namespace",
+    "NvmeError",
+    "PathReport",
+    "ReportingOptions",
+    "Status",
+    "TooManyActiveZonesError",
+    "TooManyOpenZonesError",
+    "UnrecoveredReadError",
+    "UsageError",
+    "WriteFaultError",
+    "WriteProtectedError",
+    "WrongLoopError",
+    "ZoneBoundaryError",
+    "ZoneFullError",
+    "ZoneInvalidWriteError",
+    "ZoneOfflineError",
+    "ZoneReadOnlyError",
+    "ZoneState",
+    "open",
+]

@@ -1,0 +1,119 @@
+"""Memory that commands read from and write to.
+
+Two kinds go down the same way. Whatever supports the buffer protocol and is contiguous can be handed to a command; the kernel
+pins its pages for each. Buffers from :class:`BufferPool` are page aligned and registered with the ring once, so that nothing is
+pinned per command.
+"""
+
+import mmap
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme._core import ffi
+from aionvme.errors import UsageError
+
+Buffer = Any
+"""Anything that supports the buffer protocol: bytes, bytearray, memoryview, numpy arrays, mmap."""
+
+
+class Span(NamedTuple):
+    """A contiguous piece of memory: its address, its length, and the object whose life keeps it there."""
+
+    addr: int
+    len_bytes: int
+    owner: object
+
+
+NOTHING = Span(0, 0, None)
+
+
+def span_of(buffer: Buffer, *, writable: bool) -> Span:
+    """Where a buffer is. Raises UsageError where it cannot be handed to a device."""
+    try:
+        # The cdata holds the buffer's export: a bytearray cannot be resized, a mmap not closed, while it lives.
+        owner = ffi.from_buffer("char[]", buffer, require_writable=writable)
+    except TypeError:
+        raise UsageError(
+            f"{type(buffer).__name__!r} object holds no memory for a command: pass a numpy array, bytes, a bytearray or a "
+            "memoryview"
+        ) from None
+    except (BufferError, ValueError) as error:
+        raise UsageError(f"the buffer cannot be handed to a device: {_flaw(buffer, writable) or error}") from None
+    return Span(int(ffi.cast("uintptr_t", owner)), len(owner), owner)
+
+
+def _flaw(buffer: Buffer, writable: bool) -> str | None:
+    view = memoryview(buffer)
+    if not view.c_contiguous:
+        return "it is not contiguous; copy it with numpy.ascontiguousarray()"
+    if writable and view.readonly:
+        return "it is read-only, and the command writes to it"
+    return None
+
+
+class BufferPool:
+    """Registered buffers of one queue.
+
+    ``register`` and ``unregister`` are the queue's. ``chunk_bytes`` is the largest piece one registration may have: kernels
+    before 6.12 refuse even a small command on a registered buffer of more pages than the device has segments.
+    """
+
+    def __init__(
+        self, register: Callable[[int, int], int | None], unregister: Callable[[int], None], chunk_bytes: int
+    ) -> None:
+        self._register = register
+        self._unregister = unregister
+        self._chunk_bytes = chunk_bytes
+        self._starts: list[int] = []
+        self._chunks: list[tuple[int, int]] = []  # (end, buf_index), beside _starts, in order of address
+        self._dead: deque[mmap.mmap] = deque()
+
+    def alloc(self, len_bytes: int) -> NDArray[np.uint8]:
+        """A page-aligned array of zeroes, registered as far as the kernel's limits allow.
+
+        The memory goes back when the last array that shows it, and the last command that uses it, are gone.
+        """
+        if len_bytes < 1:
+            raise UsageError(f"a buffer of {len_bytes} bytes: ask for at least 1")
+        self._release_dead()
+        # Shared with a child rather than copied on write: after a fork, a write by the parent to a private page with a
+        # transfer in flight would leave the device writing to the child's copy.
+        memory = mmap.mmap(-1, len_bytes)
+        base = span_of(memory, writable=True).addr
+        for offset in range(0, len_bytes, self._chunk_bytes):
+            size = min(self._chunk_bytes, len_bytes - offset)
+            buf_index = self._register(base + offset, size)
+            if buf_index is None:
+                break
+            at = bisect_right(self._starts, base + offset)
+            self._starts.insert(at, base + offset)
+            self._chunks.insert(at, (base + offset + size, buf_index))
+        # When the last array is gone the mapping moves to the list of the dead, on whatever thread that happens. It must not
+        # go away at once: its address could be mapped again, by anybody, while the ring's table still has the old pages there.
+        lease = ffi.gc(ffi.cast("char *", base), lambda _: self._dead.append(memory))
+        return np.frombuffer(ffi.buffer(lease, len_bytes), np.uint8)
+
+    def buf_index(self, span: Span) -> int:
+        """The registered buffer that holds all of a span, or -1."""
+        if self._dead:
+            self._release_dead()
+        at = bisect_right(self._starts, span.addr) - 1
+        if at < 0:
+            return -1
+        end, buf_index = self._chunks[at]
+        return buf_index if span.addr + span.len_bytes <= end else -1
+
+    def _release_dead(self) -> None:
+        while self._dead:
+            memory = self._dead.popleft()
+            base = span_of(memory, writable=True).addr
+            first = bisect_left(self._starts, base)
+            last = bisect_left(self._starts, base + len(memory))
+            for _, buf_index in self._chunks[first:last]:
+                self._unregister(buf_index)
+            del self._starts[first:last], self._chunks[first:last]

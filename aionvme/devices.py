@@ -1,0 +1,97 @@
+"""NVMe devices of this machine, as the kernel shows them in sysfs.
+
+A namespace has a generic character device, ``/dev/ngXnY``, which takes passthrough commands, beside its block device
+``/dev/nvmeXnY``. Its controller is ``/dev/nvmeX``; with multipath there are several, found under the subsystem.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from aionvme.errors import UsageError
+
+SYSFS = Path("/sys")
+
+
+@dataclass(frozen=True)
+class GenericDevice:
+    """A namespace's character device, its controller's, and where its request queue's limits are."""
+
+    path: Path
+    name: str
+    controller: Path
+
+    @property
+    def block_name(self) -> str:
+        """Name of the block device of the same namespace: nvme0n1 beside ng0n1."""
+        return "nvme" + self.name.removeprefix("ng")
+
+    def queue_limit(self, attribute: str) -> int | None:
+        """An integer attribute of the request queue (``max_hw_sectors_kb``, ``nr_requests``), None where it has none."""
+        return _integer(SYSFS / "class/block" / self.block_name / "queue" / attribute)
+
+
+def driver_parameter(name: str) -> int | None:
+    """A parameter of the nvme driver (``poll_queues``), None where the driver is not there or does not have it."""
+    return _integer(SYSFS / "module/nvme/parameters" / name)
+
+
+def generic_devices() -> list[GenericDevice]:
+    """Every namespace of this machine, in order of name."""
+    names = sorted(entry.name for entry in (SYSFS / "class/nvme-generic").glob("ng*"))
+    return [GenericDevice(Path("/dev", name), name, _controller_of(name)) for name in names]
+
+
+def find(path: Path) -> GenericDevice:
+    """The generic device behind a path.
+
+    Raises FileNotFoundError, or UsageError saying what the path is instead and which one would do.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "no such device: `aionvme list` shows those there are", str(path)) from None
+    name = _sysfs_name(status)
+    if stat.S_ISCHR(status.st_mode) and (SYSFS / "class/nvme-generic" / name).exists():
+        return GenericDevice(path, name, _controller_of(name))
+    raise UsageError(f"{path} is {_describe(status, name)}")
+
+
+def _sysfs_name(status: os.stat_result) -> str:
+    kind = "block" if stat.S_ISBLK(status.st_mode) else "char"
+    return Path(os.path.realpath(SYSFS / f"dev/{kind}/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}")).name
+
+
+def _describe(status: os.stat_result, name: str) -> str:
+    if stat.S_ISBLK(status.st_mode):
+        if name.startswith("nvme"):
+            whole = name.removeprefix("nvme").split("p")[0]
+            return f"a block device, and passthrough needs the character device of its namespace: /dev/ng{whole}"
+        return "a block device, but not an NVMe one: aionvme needs /dev/ngXnY"
+    if stat.S_ISCHR(status.st_mode):
+        if (SYSFS / "class/nvme" / name).exists():
+            return f"an NVMe controller: name one of its namespaces, such as /dev/ng{name.removeprefix('nvme')}n1"
+        return "a character device, but not an NVMe namespace: aionvme needs /dev/ngXnY"
+    return "no device at all: aionvme needs /dev/ngXnY, or an emulated namespace such as 'emu:zns'"
+
+
+def _controller_of(name: str) -> Path:
+    parent = Path(os.path.realpath(SYSFS / "class/nvme-generic" / name / "device"))
+    if parent.name.startswith("nvme-subsys"):
+        live = [entry for entry in sorted(parent.glob("nvme[0-9]*")) if _text(entry / "state") == "live"]
+        if live:
+            return Path("/dev", live[0].name)
+    return Path("/dev", parent.name)
+
+
+def _integer(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text is not None and text.lstrip("-").isdigit() else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

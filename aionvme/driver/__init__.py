@@ -1,0 +1,1 @@
+"""The driver: the only layer that knows an event loop."""

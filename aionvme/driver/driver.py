@@ -1,0 +1,254 @@
+"""Commands in flight: who waits for them, what memory they own, when the loop must look after them.
+
+The invariant of the library lives here. A submission's ``keep`` is dropped when its completion has been reaped and at no other
+time: not when the waiting task is cancelled, not when the namespace is left, not when the loop dies. Where a completion can no
+longer come (the device is gone for good, the process left the loop behind), the memory is never given back at all.
+"""
+
+import atexit
+import errno
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Sequence
+from enum import Enum
+from types import MappingProxyType
+
+import anyio
+import anyio.lowlevel
+
+from aionvme.driver import hosts
+from aionvme.driver.request import Request, Submission
+from aionvme.errors import ClosedError, WrongLoopError, os_error
+from aionvme.nvme.status import Completion, Status
+from aionvme.queues.base import Queue
+
+REAP_BUDGET = 64
+"""Completions taken in by one turn, so that other tasks of the loop get theirs."""
+
+DRAIN_LIMIT_S = 90.0
+"""How long closing waits for commands in flight. The kernel gives up on a command after 30 s, and on a controller that
+does not reset after as long again; past that nothing is going to come."""
+
+ORPHAN_DRAIN_LIMIT_S = 5.0
+"""The same where no loop is left and the wait blocks a thread: at interpreter exit and in a finaliser."""
+
+CQE_CAUSES = MappingProxyType(
+    {
+        errno.EINTR: "the host cancelled it: the controller was reset, or the command timed out",
+        errno.EIO: "the host gave the command up: the controller was reset or removed",
+        errno.EINVAL: "the kernel refused it: a wrong nsid, more data than the controller or the block layer takes at once, or no "
+        "path to the namespace",
+        errno.EFAULT: "a buffer is not where it was registered",
+        errno.ENOTTY: "an admin command needs the controller's device node, an I/O command the namespace's",
+        errno.EOPNOTSUPP: "this device takes no passthrough commands through io_uring: that needs Linux 5.19, polling 6.1",
+        errno.EACCES: "not allowed to this user: unprivileged passthrough needs Linux 6.2 and permission to write to the device",
+        errno.EPERM: "not allowed to this user, or forbidden by a security module",
+        errno.ENODEV: "the device is gone",
+        errno.ENXIO: "the device is gone",
+        errno.ENOMEM: "not enough memory that may be locked or mapped",
+    }
+)
+
+
+class _State(Enum):
+    OPEN = "open"
+    CLOSING = "closing"
+    BROKEN = "broken"
+    CLOSED = "closed"
+    FORKED = "left behind by a fork"
+
+
+_drivers: "weakref.WeakSet[Driver]" = weakref.WeakSet()
+
+_abandoned: list[object] = []
+"""Memory that a device may still write to, for as long as the process lives."""
+
+
+class Driver:
+    """One queue on one event loop."""
+
+    def __init__(self, queue: Queue, target: str) -> None:
+        """Take over ``queue`` and bind it to the running loop; ``target`` names the device in messages."""
+        self.queue = queue
+        self._target = target
+        self._state = _State.OPEN
+        self._in_flight: dict[int, tuple[Request, int, Submission]] = {}
+        self._next_user_data = 0
+        # fast_acquire: a free place is taken without a pass of the loop.
+        self._places = anyio.Semaphore(queue.depth, fast_acquire=True)
+        self._drained: Request | None = None
+        self._drain_deadline = 0.0
+        self._host = hosts.bind(self._turn, queue.fileno())
+        _drivers.add(self)
+
+    async def run(self, submissions: Sequence[Submission]) -> list[Completion]:
+        """Submit commands, as many at a time as there is room for, and wait for all of them.
+
+        After one has failed, those not yet submitted stay so: the answer is then shorter than the question, and its last
+        failing completion says why. Raises OSError where the operating system, not the device, ended a command.
+        """
+        self.check_usable()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        request = Request()
+        try:
+            for submission in submissions:
+                await self._places.acquire()
+                if self._state is not _State.OPEN:
+                    self._places.release()
+                    self.check_usable()
+                if request.failed:
+                    self._places.release()
+                    break
+                self._submit(request, submission)
+        finally:
+            # Also on the way out of an exception: what was submitted completes first.
+            await self._host.wait(request)
+        if request.error is not None:
+            raise request.error
+        for res, _ in request.outcomes:
+            if res < 0:
+                raise os_error(-res, f"a command to {self._target}", CQE_CAUSES)
+        return [Completion(Status(res), result) for res, result in request.outcomes]
+
+    def check_usable(self) -> None:
+        """Raise unless the caller may use the queue: ClosedError, or WrongLoopError on another thread or loop."""
+        if self._state is not _State.OPEN:
+            raise ClosedError(f"{self._target} is {self._state.value}: open it again")
+        if not self._host.here():
+            raise WrongLoopError(
+                f"{self._target} belongs to the thread and event loop that opened it: open it once for each"
+            )
+
+    @property
+    def in_flight(self) -> int:
+        """Commands submitted and not completed."""
+        return len(self._in_flight)
+
+    async def aclose(self) -> None:
+        """Refuse new commands, wait for those in flight, and close the queue.
+
+        Raises OSError (ETIMEDOUT) where some did not complete within :data:`DRAIN_LIMIT_S`; whoever waits for one gets the same.
+        """
+        if self._state in (_State.CLOSED, _State.FORKED):
+            return
+        self._state = _State.CLOSING
+        self._drained = drained = Request()
+        try:
+            if self._in_flight:
+                drained.pending = 1
+                self._drain_deadline = time.monotonic() + DRAIN_LIMIT_S
+                self._host.kick()
+                await self._host.wait(drained)
+        finally:
+            self._host.close()
+            self._close_queue()
+        if drained.error is not None:
+            raise drained.error
+
+    def __del__(self) -> None:
+        if getattr(self, "_host", None) is None or self._state in (_State.CLOSED, _State.FORKED):
+            return
+        warnings.warn(f"{self._target} was never closed", ResourceWarning, source=self, stacklevel=1)
+        self._drain_without_loop()
+
+    def _submit(self, request: Request, submission: Submission) -> None:
+        user_data = self._next_user_data
+        self._next_user_data = user_data + 1
+        self.queue.stage(user_data, submission.entry, submission.buf_index)
+        self._in_flight[user_data] = (request, len(request.outcomes), submission)
+        request.outcomes.append((0, 0))
+        request.pending += 1
+        self._host.kick()
+
+    def _turn(self) -> float | None:
+        """Submit, reap and wake; answers as :data:`hosts.Turn` does."""
+        if self._state not in (_State.OPEN, _State.CLOSING):
+            return None
+        try:
+            completions = self.queue.tick(REAP_BUDGET)
+        except OSError as error:
+            self._break(error)
+            return None
+        progress = False
+        for user_data, res, result in completions:
+            progress = True
+            request, index, _ = self._in_flight.pop(user_data)
+            request.outcomes[index] = (res, result)
+            request.failed |= res != 0
+            self._places.release()
+            request.pending -= 1
+            if not request.pending:
+                self._host.wake(request)
+        if not self._in_flight:
+            self._finish_drain()
+            return None
+        delay = 0.0 if progress else self.queue.pause()
+        return self._limit(delay) if self._state is _State.CLOSING else delay
+
+    def _limit(self, delay: float | None) -> float | None:
+        """While draining, come back in time to give up."""
+        left = self._drain_deadline - time.monotonic()
+        if left <= 0:
+            self._break(os_error(errno.ETIMEDOUT, f"closing {self._target} with {self.in_flight} commands in flight"))
+            return None
+        return left if delay is None else min(delay, left)
+
+    def _break(self, error: OSError) -> None:
+        """No completion will come any more: end every wait, and keep every buffer for good."""
+        _abandoned.append(list(self._in_flight.values()))
+        waiting = {id(request): request for request, _, _ in self._in_flight.values()}
+        for _ in self._in_flight:
+            self._places.release()
+        self._in_flight.clear()
+        self._state = _State.BROKEN
+        for request in waiting.values():
+            request.error = error
+            request.pending = 0
+            self._host.wake(request)
+        self._finish_drain(error)
+
+    def _finish_drain(self, error: OSError | None = None) -> None:
+        if self._drained is not None:
+            self._drained.error = error
+            self._drained.pending = 0
+            self._host.wake(self._drained)
+
+    def _drain_without_loop(self) -> None:
+        """Wait for commands in flight by blocking, wake nobody, and close the queue."""
+        deadline = time.monotonic() + ORPHAN_DRAIN_LIMIT_S
+        try:
+            while self._in_flight and time.monotonic() < deadline:
+                for user_data, _, _ in self.queue.tick(REAP_BUDGET):
+                    del self._in_flight[user_data]
+                time.sleep(0.001)
+        except OSError:
+            pass  # another thread's ring, or a broken one: nothing can be reaped, so everything is kept
+        if self._in_flight:
+            _abandoned.append(list(self._in_flight.values()))
+        self._close_queue()
+
+    def _close_queue(self) -> None:
+        self._state = _State.CLOSED
+        _drivers.discard(self)
+        self.queue.close()
+
+    def _leave_behind(self) -> None:
+        self._state = _State.FORKED
+
+
+@atexit.register
+def _drain_at_exit() -> None:
+    """A process that ends with commands in flight leaves them to a kernel worker: wait for them instead."""
+    for driver in list(_drivers):
+        driver._drain_without_loop()
+
+
+def _leave_behind_in_child() -> None:
+    """The ring's memory is shared with the parent: a child that touched it would take the parent's completions."""
+    for driver in list(_drivers):
+        driver._leave_behind()
+
+
+os.register_at_fork(after_in_child=_leave_behind_in_child)

@@ -1,0 +1,207 @@
+"""The two event loops, asyncio (uvloop included) and trio, as the driver needs them.
+
+A host is bound when a queue opens: it remembers the loop, runs the driver's *turn* (submit, reap, wake) on it, and lets tasks
+wait for requests. A turn says how long the next one may wait: 0.0 for the loop's next pass, a number of seconds, or None for
+"until the queue's file descriptor is readable or somebody kicks".
+
+A command in flight cannot be taken back from a device, so waiting for one cannot be cancelled either: it is put off until the
+command has completed. The two loops want that said differently.
+
+- trio asks the waiting task's abort function, and takes FAILED for an answer. The cancellation is delivered at the task's next
+  checkpoint, and the command's outcome is not lost.
+- asyncio throws CancelledError into the task whatever it waits for. It is caught, the completion is awaited, and then the same
+  CancelledError goes on. The second wait sits in a shielded anyio scope, because anyio throws again on every pass of the loop
+  at a task that is not shielded and does not end; plain Task.cancel() calls ignore that shield, hence the loop around it.
+"""
+
+import asyncio
+import sys
+from asyncio import events
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from aionvme.driver.request import Request
+from aionvme.errors import UsageError
+
+if TYPE_CHECKING:
+    import trio
+
+Turn = Callable[[], float | None]
+
+SOON_S = 0.0005
+"""A shorter wait than this is a pass of the loop: its timers are no finer than a millisecond."""
+
+
+class Host(Protocol):
+    """An event loop, bound to one driver."""
+
+    def here(self) -> bool:
+        """Whether the caller runs on this loop."""
+
+    def kick(self) -> None:
+        """Run a turn on the loop's next pass."""
+
+    def wake(self, request: Request) -> None:
+        """Let the task that waits for a request go on."""
+
+    async def wait(self, request: Request) -> None:
+        """Wait until every command of a request has completed; a cancellation is put off until then."""
+
+    def close(self) -> None:
+        """Run no more turns."""
+
+
+def bind(turn: Turn, fileno: int | None) -> Host:
+    """The host for the event loop that is running now.
+
+    trio is asked first: in its guest mode another loop runs underneath.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return TrioHost(turn, fileno)
+    if events._get_running_loop() is not None:
+        return AsyncioHost(turn, fileno)
+    raise UsageError("no event loop is running: open a namespace inside of asyncio.run(), anyio.run() or trio.run()")
+
+
+class AsyncioHost:
+    """asyncio's loop, or another that speaks its protocol."""
+
+    def __init__(self, turn: Turn, fileno: int | None) -> None:
+        self._turn = turn
+        self._fileno = fileno
+        self._loop = asyncio.get_running_loop()
+        self._next: asyncio.Handle | None = None
+        self._timed = False
+        if fileno is not None:
+            self._loop.add_reader(fileno, self._run)
+
+    def here(self) -> bool:
+        """Whether this thread is running our loop: one look-up of a thread-local answers for both."""
+        return events._get_running_loop() is self._loop
+
+    def kick(self) -> None:
+        """Run a turn on the next pass, also where one was to come later."""
+        if self._next is None or self._timed:
+            self._schedule(0.0)
+
+    def wake(self, request: Request) -> None:
+        """Set the future; the task runs on a later pass, when the whole batch of completions has been taken in."""
+        waiter: asyncio.Future[None] | None = request.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def wait(self, request: Request) -> None:
+        """See :meth:`Host.wait`; raises CancelledError only after the last completion."""
+        try:
+            while request.pending:
+                await self._park(request)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                while request.pending:
+                    with suppress(asyncio.CancelledError):
+                        await self._park(request)
+            raise
+
+    def close(self) -> None:
+        """Forget the file descriptor and the turn to come."""
+        if self._next is not None:
+            self._next.cancel()
+        if self._fileno is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._fileno)
+
+    def _park(self, request: Request) -> asyncio.Future[None]:
+        request.waiter = self._loop.create_future()
+        return request.waiter  # type: ignore[no-any-return]
+
+    def _run(self) -> None:
+        self._next = None
+        delay = self._turn()
+        if delay is not None:
+            self._schedule(delay)
+
+    def _schedule(self, delay: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._timed = delay >= SOON_S
+        if self._timed:
+            self._next = self._loop.call_later(delay, self._run)
+        else:
+            self._next = self._loop.call_soon(self._run)
+
+
+class TrioHost:
+    """A trio run: one system task makes the turns, another watches the file descriptor."""
+
+    def __init__(self, turn: Turn, fileno: int | None) -> None:
+        import trio
+
+        self._trio = trio
+        self._turn = turn
+        self._token = trio.lowlevel.current_trio_token()
+        self._parked: trio.lowlevel.Task | None = None
+        self._scopes = [trio.CancelScope()]
+        trio.lowlevel.spawn_system_task(self._make_turns, self._scopes[0], name="aionvme turns")
+        if fileno is not None:
+            self._scopes.append(trio.CancelScope())
+            trio.lowlevel.spawn_system_task(self._watch, self._scopes[1], fileno, name="aionvme wake-ups")
+
+    def here(self) -> bool:
+        """Whether this thread is inside our trio run."""
+        try:
+            return self._trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def kick(self) -> None:
+        """Run a turn on the next pass: where the task is not parked, it is about to make one anyway."""
+        if self._parked is not None:
+            self._trio.lowlevel.reschedule(self._parked)
+            self._parked = None
+
+    def wake(self, request: Request) -> None:
+        """Put the waiting task on the run queue."""
+        if request.waiter is not None:
+            self._trio.lowlevel.reschedule(request.waiter)
+            request.waiter = None
+
+    async def wait(self, request: Request) -> None:
+        """See :meth:`Host.wait`."""
+        while request.pending:
+            request.waiter = self._trio.lowlevel.current_task()
+            await self._trio.lowlevel.wait_task_rescheduled(lambda _: self._trio.lowlevel.Abort.FAILED)
+
+    def close(self) -> None:
+        """End the system tasks."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def _make_turns(self, scope: "trio.CancelScope") -> None:
+        with scope:
+            while True:
+                delay = self._turn()
+                if delay is not None and delay < SOON_S:
+                    await self._trio.lowlevel.checkpoint()
+                else:
+                    with self._trio.move_on_after(float("inf") if delay is None else delay):
+                        await self._park()
+
+    async def _park(self) -> None:
+        def abort(_: object) -> "trio.lowlevel.Abort":
+            self._parked = None
+            succeeded: trio.lowlevel.Abort = self._trio.lowlevel.Abort.SUCCEEDED
+            return succeeded
+
+        self._parked = self._trio.lowlevel.current_task()
+        await self._trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _watch(self, scope: "trio.CancelScope", fileno: int) -> None:
+        with scope:
+            while True:
+                await self._trio.lowlevel.wait_readable(fileno)
+                self.kick()
+                # Let the turn go first: it makes the file descriptor unreadable again.
+                await self._trio.lowlevel.checkpoint()

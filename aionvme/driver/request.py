@@ -1,0 +1,33 @@
+"""What the driver is given to do, and what it keeps while a task waits."""
+
+from typing import Any, NamedTuple
+
+
+class Submission(NamedTuple):
+    """One command, ready for a queue.
+
+    ``entry`` is its ``nvme_uring_cmd``, ``buf_index`` the registered buffer it uses or -1, ``keep`` whatever must stay alive
+    until it completes: its data pointers are addresses inside of that.
+    """
+
+    entry: bytes
+    buf_index: int = -1
+    keep: object = None
+
+
+class Request:
+    """Commands that one task waits for together."""
+
+    __slots__ = ("error", "failed", "outcomes", "pending", "waiter")
+
+    def __init__(self) -> None:
+        self.pending = 0
+        """Commands submitted and not completed."""
+        self.outcomes: list[tuple[int, int]] = []
+        """(res, result) of each command, in the order of submission."""
+        self.failed = False
+        """One of them completed with anything but success."""
+        self.error: OSError | None = None
+        """Why the outcomes will never come: the queue broke."""
+        self.waiter: Any = None
+        """What the host wakes: a future or a task, once somebody waits."""

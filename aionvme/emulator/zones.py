@@ -1,0 +1,119 @@
+"""The zones of an emulated namespace: state, blocks written, and the resources they share (ZNS 1.1, section 2.1.1.4).
+
+Opening a zone takes an open resource, and an active one unless it held that already. Where Maximum Open Resources is
+reached, the zone that has been implicitly opened for longest is closed to make room; explicitly opened ones stay as
+they are, and with no other left the step is refused. Room is made before active resources are looked at, so a write
+that ends in Too Many Active Zones may have closed a zone: the specification lets a controller do so at any time, and
+QEMU's does.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme.emulator.completions import TOO_MANY_ACTIVE_ZONES, TOO_MANY_OPEN_ZONES, StatusError
+from aionvme.emulator.image import Image
+from aionvme.emulator.spec import DeviceSpec
+from aionvme.emulator.zone_states import ACTIVE_STATES, OPEN_STATES, SELECTED_BY_ALL, TRANSITIONS, Event
+from aionvme.errors import UsageError
+from aionvme.nvme.opcodes import ZoneState, ZoneType
+from aionvme.nvme.status import Status
+from aionvme.nvme.zones import ZONE
+
+_EMPTY = ZoneState.EMPTY
+_IMPLICITLY_OPENED = ZoneState.IMPLICITLY_OPENED
+_NO_WRITE_POINTER = frozenset({ZoneState.FULL, ZoneState.READ_ONLY, ZoneState.OFFLINE})
+_INVALID_WP = (1 << 64) - 1
+
+
+class ZoneTable:
+    """Every zone by its index.
+
+    ``written`` counts the blocks below the write pointer, of a full zone those that were below it at the last write.
+    """
+
+    def __init__(self, spec: DeviceSpec, image: Image) -> None:
+        """Zones as the image has them, after a power cycle: none is open."""
+        self.zsze = spec.zone_size // spec.lba
+        self.zcap = spec.zone_capacity // spec.lba
+        self._mar = spec.mar or spec.zones
+        self._mor = spec.mor or spec.zones
+        self._image = image
+        try:
+            loaded = image.load_zones(spec.zones)
+        except ValueError as error:
+            raise UsageError(f"the zone table in {spec.file} is damaged: {error}") from None
+        self.written = [written for written, _ in loaded]
+        self.zs: list[ZoneState] = [zs for _, zs in loaded]
+        self.nr_active = sum(zs in ACTIVE_STATES for zs in self.zs)
+        self.nr_open = sum(zs in OPEN_STATES for zs in self.zs)
+        # Insertion order is the order of eviction.
+        self._implicit = {index: None for index, zs in enumerate(self.zs) if zs is _IMPLICITLY_OPENED}
+        self.changed: dict[int, None] = {}
+        """Zones the controller took out of service since the host last asked, oldest first."""
+        for index, zs in enumerate(self.zs):
+            if zs in ACTIVE_STATES:
+                self.fire(index, Event.POWER_LOSS if self.written[index] else Event.POWER_LOSS_UNWRITTEN)
+
+    def wp(self, index: int) -> int:
+        """The write pointer of a zone that can be written to."""
+        return index * self.zsze + self.written[index]
+
+    def fire(self, index: int, event: Event) -> None:
+        """Let ``event`` happen to a zone, or raise the StatusError that ends it."""
+        before = self.zs[index]
+        after = TRANSITIONS[before, event]
+        if isinstance(after, Status):
+            raise StatusError(after)
+        if after is before:
+            return
+        if after in OPEN_STATES and before not in OPEN_STATES:
+            self._acquire(before)
+        self.zs[index] = after
+        self.nr_open += (after in OPEN_STATES) - (before in OPEN_STATES)
+        self.nr_active += (after in ACTIVE_STATES) - (before in ACTIVE_STATES)
+        if before is _IMPLICITLY_OPENED:
+            del self._implicit[index]
+        if after is _IMPLICITLY_OPENED:
+            self._implicit[index] = None
+        if after is _EMPTY:
+            self.written[index] = 0
+        if event in (Event.WEAR_OUT, Event.FAIL):
+            self.changed[index] = None
+        self._image.save_zone(index, self.written[index], after)
+
+    def advance(self, index: int, nlb: int) -> None:
+        """Move the write pointer over ``nlb`` blocks that have just been written; at the capacity the zone is full."""
+        self.written[index] += nlb
+        if self.written[index] == self.zcap:
+            self.fire(index, Event.FILL)
+        else:
+            self._image.save_zone(index, self.written[index], self.zs[index])
+
+    def fire_all(self, event: Event) -> None:
+        """Let ``event`` happen to every zone that Select All takes, or to none where resources do not suffice."""
+        selected = [index for index, zs in enumerate(self.zs) if zs in SELECTED_BY_ALL[event]]
+        if event is Event.OPEN and self.nr_open - len(self._implicit) + len(selected) > self._mor:
+            raise StatusError(TOO_MANY_OPEN_ZONES)
+        for index in selected:
+            self.fire(index, event)
+
+    def report(self, first: int, zs: int | None) -> NDArray[np.void]:
+        """Every zone from ``first`` on that is in state ``zs``, None for any, as an array of ``ZONE``."""
+        states = np.array(self.zs[first:], np.uint8)
+        indices = np.arange(first, len(self.zs)) if zs is None else first + np.flatnonzero(states == zs)
+        zones = np.zeros(len(indices), ZONE)
+        zones["zslba"] = indices * self.zsze
+        zones["zcap"] = self.zcap
+        zones["zs"] = states[indices - first]
+        zones["zt"] = ZoneType.SEQUENTIAL_WRITE_REQUIRED
+        zones["wp"] = zones["zslba"] + np.array(self.written, np.uint64)[indices]
+        zones["wp"][np.isin(zones["zs"], list(_NO_WRITE_POINTER))] = _INVALID_WP
+        return zones
+
+    def _acquire(self, before: ZoneState) -> None:
+        if self.nr_open == self._mor and self._implicit:
+            self.fire(next(iter(self._implicit)), Event.EVICT)
+        if before not in ACTIVE_STATES and self.nr_active == self._mar:
+            raise StatusError(TOO_MANY_ACTIVE_ZONES)
+        if self.nr_open == self._mor:
+            raise StatusError(TOO_MANY_OPEN_ZONES)

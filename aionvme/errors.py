@@ -1,0 +1,156 @@
+"""Exceptions: a status the device gave, a misuse, and (as OSError) what the operating system said, never mixed.
+
+``NvmeError`` and its subclasses carry the completion's status; a subclass exists for each status that programs handle,
+and :func:`nvme_error` picks it. ``UsageError`` is raised before anything is submitted. Failures of the operating system
+are plain OSError and its subclasses, with errno and the likely cause.
+"""
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from aionvme.nvme.status import Status
+
+
+class AionvmeError(Exception):
+    """Base of the exceptions this library defines."""
+
+
+class UsageError(AionvmeError, ValueError):
+    """The call cannot be carried out as asked; nothing was submitted."""
+
+
+class ClosedError(UsageError):
+    """The namespace is closed, or was left behind by a fork."""
+
+
+class WrongLoopError(UsageError):
+    """A queue belongs to the thread and the event loop that opened it, and was used from another."""
+
+
+_BY_CODE: dict[tuple[int, int], "type[NvmeError]"] = {}
+
+
+class NvmeError(AionvmeError):
+    """A command completed with an error status.
+
+    ``status`` is the whole of it, ``sct``, ``sc`` and ``dnr`` its parts; ``command`` describes what failed.
+    """
+
+    def __init_subclass__(cls, *, sct: int, sc: int) -> None:
+        """Register the class for its code; TypeError where another has it."""
+        other = _BY_CODE.setdefault((sct, sc), cls)
+        if other is not cls:
+            raise TypeError(f"{other.__name__} already stands for SCT {sct:#x}, SC {sc:#04x}")
+
+    def __init__(self, status: int, command: str) -> None:
+        """``status`` as a completion gave it."""
+        super().__init__(status, command)
+        self.status = Status(status)
+        self.command = command
+
+    @property
+    def sct(self) -> int:
+        """Status Code Type."""
+        return self.status.sct
+
+    @property
+    def sc(self) -> int:
+        """Status Code."""
+        return self.status.sc
+
+    @property
+    def dnr(self) -> bool:
+        """Do Not Retry: the same command would fail the same way again."""
+        return self.status.dnr
+
+    def __str__(self) -> str:
+        """What failed, the status by name and numbers, and whether a retry makes sense."""
+        retry = "do not retry" if self.dnr else "may be retried"
+        return f"{self.command}: {self.status.name} (SCT {self.sct:#x}, SC {self.sc:#04x}, {retry})"
+
+
+def nvme_error(status: int, command: str) -> NvmeError:
+    """The exception of an error status, of the class registered for its code."""
+    status = Status(status)
+    return _BY_CODE.get((status.sct, status.sc), NvmeError)(status, command)
+
+
+class InvalidOpcodeError(NvmeError, sct=0x0, sc=0x01):
+    """Invalid Command Opcode: the controller does not have this command."""
+
+
+class InvalidFieldError(NvmeError, sct=0x0, sc=0x02):
+    """Invalid Field in Command: among others, an append to an address that does not start a zone."""
+
+
+class InternalDeviceError(NvmeError, sct=0x0, sc=0x06):
+    """Internal Error of the controller."""
+
+
+class DataLengthInvalidError(NvmeError, sct=0x0, sc=0x0F):
+    """Data SGL Length Invalid: the data sent is not what the command asked to transfer."""
+
+
+class WriteProtectedError(NvmeError, sct=0x0, sc=0x20):
+    """Namespace is Write Protected."""
+
+
+class LbaOutOfRangeError(NvmeError, sct=0x0, sc=0x80):
+    """LBA Out of Range: beyond the size of the namespace."""
+
+
+class ZoneBoundaryError(NvmeError, sct=0x1, sc=0xB8):
+    """Zone Boundary Error: the blocks cross into another zone, or past the zone's capacity."""
+
+
+class ZoneFullError(NvmeError, sct=0x1, sc=0xB9):
+    """Zone Is Full."""
+
+
+class ZoneReadOnlyError(NvmeError, sct=0x1, sc=0xBA):
+    """Zone Is Read Only."""
+
+
+class ZoneOfflineError(NvmeError, sct=0x1, sc=0xBB):
+    """Zone Is Offline."""
+
+
+class ZoneInvalidWriteError(NvmeError, sct=0x1, sc=0xBC):
+    """Zone Invalid Write: not at the write pointer."""
+
+
+class TooManyActiveZonesError(NvmeError, sct=0x1, sc=0xBD):
+    """Too Many Active Zones: one more would exceed the namespace's Maximum Active Resources."""
+
+
+class TooManyOpenZonesError(NvmeError, sct=0x1, sc=0xBE):
+    """Too Many Open Zones: one more would exceed the namespace's Maximum Open Resources."""
+
+
+class InvalidZoneStateTransitionError(NvmeError, sct=0x1, sc=0xBF):
+    """Invalid Zone State Transition: the action does not apply to a zone in this state."""
+
+
+class WriteFaultError(NvmeError, sct=0x2, sc=0x80):
+    """Write Fault on the media."""
+
+
+class UnrecoveredReadError(NvmeError, sct=0x2, sc=0x81):
+    """Unrecovered Read Error on the media."""
+
+
+class CompareFailureError(NvmeError, sct=0x2, sc=0x85):
+    """Compare Failure: the stored data differs."""
+
+
+class DeallocatedBlockError(NvmeError, sct=0x2, sc=0x87):
+    """Deallocated or Unwritten Logical Block."""
+
+
+def os_error(number: int, doing: str, causes: Mapping[int, str] = MappingProxyType({})) -> OSError:
+    """The OSError subclass of an errno, saying what was being done and, where ``causes`` has one, the likely cause."""
+    message = f"{os.strerror(number)}, {doing}"
+    if number in causes:
+        message += f": {causes[number]}"
+    return OSError(number, message)

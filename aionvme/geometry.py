@@ -1,0 +1,38 @@
+"""What Identify says of a namespace, as far as commands depend on it."""
+
+from dataclasses import dataclass
+
+from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
+from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
+
+TRANSFER_MAX_BYTES = 1 << 20
+"""Where neither the controller nor the kernel sets a limit, commands still stay this short."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A namespace's shape and limits. ``zoned`` is None of a conventional one."""
+
+    nsid: int
+    controller: IdentifyController
+    namespace: IdentifyNamespace
+    zoned: IdentifyZonedNamespace | None
+    max_transfer_bytes: int
+    max_append_bytes: int
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a logical block in a buffer: its data, and its metadata where the format interleaves them."""
+        return self.namespace.lba_size + (self.namespace.ms if self.namespace.extended_lba else 0)
+
+    @property
+    def separate_metadata(self) -> bool:
+        """Whether each block has metadata that travels in a buffer of its own."""
+        return self.namespace.ms > 0 and not self.namespace.extended_lba
+
+
+def max_transfer(controller: IdentifyController, kernel_limit: int | None, block_bytes: int) -> int:
+    """The most data one command may move: MDTS and the kernel's limit, in whole blocks."""
+    limits = [limit for limit in (controller.mdts_bytes(), kernel_limit) if limit is not None]
+    limit = min(limits, default=TRANSFER_MAX_BYTES)
+    return limit - limit % block_bytes

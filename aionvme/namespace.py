@@ -1,0 +1,233 @@
+"""A namespace, and the commands of the NVM Command Set as awaitables."""
+
+from collections.abc import Iterable, Sequence
+from operator import index
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
+from aionvme.driver.driver import Driver
+from aionvme.driver.request import Submission
+from aionvme.errors import UsageError, nvme_error
+from aionvme.geometry import Geometry
+from aionvme.nvme import nvm
+from aionvme.nvme.command import Command
+from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
+from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
+from aionvme.nvme.status import Completion
+from aionvme.prepare import buffer_of, describe, prepare_admin, prepare_io
+from aionvme.queues.attach import PathReport
+from aionvme.zone_commands import ZoneCommands
+
+
+class Namespace(ZoneCommands):
+    """An open namespace; :func:`aionvme.open` makes one.
+
+    Addresses and numbers of blocks are logical blocks, ``nlb`` 1-based. A command that the device fails raises the
+    :class:`~aionvme.NvmeError` of its status, one that the operating system ends raises OSError, and a call that makes no
+    sense raises :class:`~aionvme.UsageError` with nothing submitted. A task that is cancelled while its command is in flight
+    goes on only when the command has completed, and buffers stay the command's until then.
+
+    More commands than the queue is deep wait their turn, first come first served.
+    """
+
+    def __init__(
+        self, target: str, geometry: Geometry, path: PathReport, pool: BufferPool, io: Driver, admin: Driver
+    ) -> None:
+        self.target = target
+        """What was opened."""
+        self.queue = path
+        """The path that commands take, its depth, and why not a better one; ``str()`` says it in a line."""
+        self._geometry = geometry
+        self._pool = pool
+        self._io = io
+        self._admin = admin
+
+    @property
+    def nsid(self) -> int:
+        """Namespace identifier."""
+        return self._geometry.nsid
+
+    @property
+    def lba_size(self) -> int:
+        """Bytes of data in a logical block."""
+        return self._geometry.namespace.lba_size
+
+    @property
+    def nsze(self) -> int:
+        """Size of the namespace in logical blocks."""
+        return self._geometry.namespace.nsze
+
+    @property
+    def max_transfer_bytes(self) -> int:
+        """Most data that one command moves: the controller's MDTS, or the kernel's limit. Reads and writes may be longer."""
+        return self._geometry.max_transfer_bytes
+
+    @property
+    def controller(self) -> IdentifyController:
+        """The controller's identify structure."""
+        return self._geometry.controller
+
+    @property
+    def identify(self) -> IdentifyNamespace:
+        """The namespace's identify structure."""
+        return self._geometry.namespace
+
+    @property
+    def identify_zoned(self) -> IdentifyZonedNamespace | None:
+        """The zoned namespace's identify structure, None of a conventional namespace."""
+        return self._geometry.zoned
+
+    def __repr__(self) -> str:
+        kind = "zoned" if self.zoned else "conventional"
+        return (
+            f"<Namespace {self.target}: {kind}, {self.nsze} blocks of {self.lba_size} bytes, {self.queue.kind} queue>"
+        )
+
+    def alloc(self, len_bytes: int) -> NDArray[np.uint8]:
+        """A page-aligned buffer of zeroes, registered with the queue: commands that use it, or a slice of it, pin no pages.
+
+        It belongs to this namespace's queue but lives as long as it is used. Where the kernel's limits are used up (1024
+        buffers, RLIMIT_MEMLOCK) it is an ordinary buffer.
+        """
+        self._io.check_usable()
+        return self._pool.alloc(index(len_bytes))
+
+    async def submit(self, command: Command, data: Buffer | None = None, into: Buffer | None = None) -> Completion:
+        """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
+
+        ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
+        command moves, where this library knows it.
+        """
+        self._io.check_usable()
+        submission = prepare_io(command, buffer_of(command, data, into), self._geometry, self._pool)
+        return (await self._io.run([submission]))[0]
+
+    async def submit_admin(
+        self, command: Command, data: Buffer | None = None, into: Buffer | None = None
+    ) -> Completion:
+        """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`."""
+        self._admin.check_usable()
+        return (await self._admin.run([prepare_admin(command, buffer_of(command, data, into))]))[0]
+
+    async def read(self, slba: int, nlb: int, *, into: Buffer | None = None, fua: bool = False) -> NDArray[np.uint8]:
+        """Read ``nlb`` logical blocks from ``slba``, of any length: what exceeds one command is split and read at once.
+
+        Gives a flat uint8 array, which shows ``into`` where that was passed; it must hold exactly the blocks.
+        """
+        self._io.check_usable()
+        slba, nlb = self._check_range(slba, nlb)
+        buffer = np.empty(nlb * self._geometry.block_bytes, np.uint8) if into is None else into
+        span = self._exact(span_of(buffer, writable=True), nlb)
+        await self._move(nvm.read(slba, 1, fua=fua), span)
+        return np.frombuffer(buffer, np.uint8)
+
+    async def write(self, slba: int, data: Buffer, *, fua: bool = False) -> None:
+        """Write whole logical blocks at ``slba``.
+
+        What exceeds one command is split: on a conventional namespace the parts go at once, on a zoned one each after the one
+        before, as the write pointer demands. A failure leaves the parts written that were.
+        """
+        self._io.check_usable()
+        span = span_of(data, writable=False)
+        slba, _ = self._check_range(slba, self._blocks_in(span))
+        await self._move(nvm.write(slba, 1, fua=fua), span, in_order=self.zoned)
+
+    async def flush(self) -> None:
+        """Make everything that has completed survive a loss of power."""
+        await self._complete(nvm.flush())
+
+    async def compare(self, slba: int, data: Buffer) -> None:
+        """Compare stored blocks with ``data``; raises CompareFailureError where they differ."""
+        span = span_of(data, writable=False)
+        slba, nlb = self._check_range(slba, self._blocks_in(span))
+        await self._complete(nvm.compare(slba, nlb), span)
+
+    async def verify(self, slba: int, nlb: int) -> None:
+        """Have the controller check stored blocks without sending them; at most 65536 at once."""
+        await self._complete(nvm.verify(*self._check_command_range(slba, nlb)))
+
+    async def write_zeroes(self, slba: int, nlb: int, *, deallocate: bool = False) -> None:
+        """Set blocks to zero, and let the controller deallocate them; at most 65536 at once."""
+        await self._complete(nvm.write_zeroes(*self._check_command_range(slba, nlb), deac=deallocate))
+
+    async def deallocate(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Tell the controller that the blocks of 1 to 256 ``(slba, nlb)`` ranges hold nothing worth keeping."""
+        checked = self._check_ranges(ranges)
+        await self._complete(
+            nvm.dataset_management(len(checked), deallocate=True), span_of(nvm.dsm_ranges(checked), writable=False)
+        )
+
+    async def copy(self, sdlba: int, ranges: Iterable[tuple[int, int]]) -> None:
+        """Copy the blocks of 1 to 256 ``(slba, nlb)`` ranges, one after the other, to ``sdlba``, inside the controller."""
+        checked = self._check_ranges(ranges)
+        self._check_range(sdlba, sum(nlb for _, nlb in checked))
+        await self._complete(nvm.copy(sdlba, len(checked)), span_of(nvm.copy_ranges(checked), writable=False))
+
+    async def _complete(self, command: Command, span: Span = NOTHING) -> Completion:
+        self._io.check_usable()
+        return (await self._run([command], [span]))[0]
+
+    async def _move(self, first: Command, span: Span, *, in_order: bool = False) -> None:
+        """Carry out a read or write of one block's command, stretched over all of ``span`` and split where it is too long."""
+        block_bytes = self._geometry.block_bytes
+        most = min(self.max_transfer_bytes // block_bytes, nvm.NLB_MAX) * block_bytes
+        commands, spans = [], []
+        for offset in range(0, span.len_bytes, most):
+            part = Span(span.addr + offset, min(most, span.len_bytes - offset), span.owner)
+            low, high = nvm.split_lba(first.slba + offset // block_bytes)
+            nlb = nvm.wire_nlb(part.len_bytes // block_bytes)
+            commands.append(first._replace(cdw10=low, cdw11=high, cdw12=first.cdw12 | nlb))
+            spans.append(part)
+        if in_order:
+            for command, part in zip(commands, spans, strict=True):
+                await self._run([command], [part])
+        else:
+            await self._run(commands, spans)
+
+    async def _run(self, commands: Sequence[Command], spans: Sequence[Span]) -> list[Completion]:
+        submissions: list[Submission] = [
+            prepare_io(command, span, self._geometry, self._pool) for command, span in zip(commands, spans, strict=True)
+        ]
+        completions = await self._io.run(submissions)
+        for command, completion in zip(commands, completions, strict=False):
+            if completion.status:
+                raise nvme_error(completion.status, f"{describe(command)} on {self.target}")
+        return completions
+
+    def _blocks_in(self, span: Span) -> int:
+        nlb, rest = divmod(span.len_bytes, self._geometry.block_bytes)
+        if rest or not nlb:
+            raise UsageError(
+                f"{span.len_bytes} bytes of data: not a multiple of the logical block, {self._geometry.block_bytes}"
+            )
+        return nlb
+
+    def _exact(self, span: Span, nlb: int) -> Span:
+        needed = nlb * self._geometry.block_bytes
+        if span.len_bytes != needed:
+            raise UsageError(
+                f"a buffer of {span.len_bytes} bytes for {nlb} blocks: it takes exactly {needed}, pass a slice of it"
+            )
+        return span
+
+    def _check_range(self, slba: int, nlb: int) -> tuple[int, int]:
+        slba, nlb = index(slba), index(nlb)
+        if nlb < 1:
+            raise UsageError(f"nlb = {nlb}: at least one logical block, counted from 1")
+        if slba < 0 or slba + nlb > self.nsze:
+            raise UsageError(f"{nlb} blocks at LBA {slba:#x}: the namespace has {self.nsze:#x} blocks, counted from 0")
+        return slba, nlb
+
+    def _check_command_range(self, slba: int, nlb: int) -> tuple[int, int]:
+        slba, nlb = self._check_range(slba, nlb)
+        if nlb > nvm.NLB_MAX:
+            raise UsageError(f"nlb = {nlb}: one command takes at most {nvm.NLB_MAX} logical blocks")
+        return slba, nlb
+
+    def _check_ranges(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        checked = [self._check_command_range(slba, nlb) for slba, nlb in ranges]
+        if not 1 <= len(checked) <= 256:
+            raise UsageError(f"{len(checked)} ranges: one command takes 1 to 256")
+        return checked

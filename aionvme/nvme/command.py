@@ -1,0 +1,97 @@
+"""A command, and the 72 bytes in which Linux takes it.
+
+``struct nvme_uring_cmd`` (linux/nvme_ioctl.h, 5.19 and newer) carries every command, whatever its opcode: the kernel
+copies the dwords into the submission queue entry and builds the data pointer from ``addr`` and ``data_len`` itself.
+"""
+
+import struct
+from operator import index
+from typing import NamedTuple
+
+NVME_URING_CMD = struct.Struct("<BBHIIIQQIIIIIIIIII")
+assert NVME_URING_CMD.size == 72
+
+
+class Command(NamedTuple):
+    """An NVMe command without its data: opcode, namespace, the command dwords, and how long it may take.
+
+    ``nsid`` None stands for the namespace the command is submitted to. ``timeout_ms`` 0 asks for the kernel's own limit
+    (30 s unless configured). Dwords 0 and 1 and the data pointer (6 to 9) are not the caller's to set. Numbers of
+    logical blocks inside the dwords are 0's based, as on the wire; the builders beside this module take them 1-based.
+    """
+
+    opcode: int
+    nsid: int | None = None
+    cdw2: int = 0
+    cdw3: int = 0
+    cdw10: int = 0
+    cdw11: int = 0
+    cdw12: int = 0
+    cdw13: int = 0
+    cdw14: int = 0
+    cdw15: int = 0
+    timeout_ms: int = 0
+
+    @property
+    def slba(self) -> int:
+        """Dwords 10 and 11 as one 64-bit number: where an I/O command that addresses logical blocks starts."""
+        return self.cdw10 | self.cdw11 << 32
+
+
+class DataPointers(NamedTuple):
+    """Where a command's data and metadata are in the memory of the process, and how many bytes of each there are."""
+
+    addr: int = 0
+    data_len: int = 0
+    metadata: int = 0
+    metadata_len: int = 0
+
+
+NO_DATA = DataPointers()
+
+
+def encode(command: Command, nsid: int, pointers: DataPointers = NO_DATA) -> bytes:
+    """The ``nvme_uring_cmd`` of a command; ``nsid`` is used where the command names no namespace itself.
+
+    Raises ValueError naming the field that does not fit its width.
+    """
+    opcode, own_nsid, cdw2, cdw3, *dwords, timeout_ms = command
+    addr, data_len, metadata, metadata_len = pointers
+    try:
+        return NVME_URING_CMD.pack(
+            opcode, 0, 0, nsid if own_nsid is None else own_nsid, cdw2, cdw3,
+            metadata, addr, metadata_len, data_len, *dwords, timeout_ms, 0,
+        )  # fmt: skip
+    except (struct.error, TypeError):
+        raise ValueError(_unfit_field(command, nsid, pointers)) from None
+
+
+def decode(entry: bytes) -> tuple[Command, DataPointers]:
+    """Take an ``nvme_uring_cmd`` apart; the namespace is always explicit in the answer."""
+    (
+        opcode, _flags, _rsvd1, nsid, cdw2, cdw3,
+        metadata, addr, metadata_len, data_len, *dwords, timeout_ms, _rsvd2,
+    ) = NVME_URING_CMD.unpack(entry)  # fmt: skip
+    command = Command._make((opcode, nsid, cdw2, cdw3, *dwords, timeout_ms))
+    return command, DataPointers(addr, data_len, metadata, metadata_len)
+
+
+def fit(name: str, value: int, bits: int) -> int:
+    """``value`` as the integer of a field of ``bits`` bits; ValueError naming the field where it does not fit.
+
+    A builder that shifts fields together must check them here: once combined, one has already overwritten another.
+    """
+    value = index(value)
+    if not 0 <= value < 1 << bits:
+        raise ValueError(f"{name} = {value} does not fit its {bits} bits")
+    return value
+
+
+def _unfit_field(command: Command, nsid: int, pointers: DataPointers) -> str:
+    fields = command._asdict() | pointers._asdict()
+    if command.nsid is None:
+        fields["nsid"] = nsid
+    limits = dict.fromkeys(fields, 2**32 - 1) | {"opcode": 2**8 - 1, "addr": 2**64 - 1, "metadata": 2**64 - 1}
+    unfit = (n for n, value in fields.items() if not hasattr(value, "__index__") or not 0 <= index(value) <= limits[n])
+    name = next(unfit)
+    return f"{name} = {fields[name]!r} is not an integer between 0 and {limits[name]:#x}"

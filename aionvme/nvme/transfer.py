@@ -1,0 +1,95 @@
+"""How much data a command moves, and which way.
+
+A controller follows the command, not the buffer: physical region pages carry no length, so a command that asks for
+more than its buffer holds makes the device write past the end of it. What a command will transfer must therefore be
+known before it is submitted. Bits 1:0 of every opcode give the direction (Base 2.0, notes of figure 138); the length is
+in the dwords.
+"""
+
+from collections.abc import Callable
+from enum import IntFlag
+
+from aionvme.nvme.admin import IDENTIFY_LEN_BYTES
+from aionvme.nvme.command import Command
+from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode
+
+
+class Direction(IntFlag):
+    """Which way an opcode may move data."""
+
+    NONE = 0
+    HOST_TO_CONTROLLER = 1
+    CONTROLLER_TO_HOST = 2
+    BIDIRECTIONAL = 3
+
+
+def direction(opcode: int) -> Direction:
+    """Direction of the data of ``opcode``, in I/O and admin commands alike, vendor specific ones included."""
+    return Direction(opcode & 0x3)
+
+
+def blocks_of(command: Command) -> int | None:
+    """Number of logical blocks, 1-based, that an I/O command addresses, or None where it addresses none."""
+    return (command.cdw12 & 0xFFFF) + 1 if command.opcode in _ADDRESSES_BLOCKS else None
+
+
+def io_data_len(command: Command, lba_size: int) -> int | None:
+    """Bytes of data that an I/O command transfers on a namespace of ``lba_size``-byte blocks.
+
+    Where metadata is interleaved with the data, ``lba_size`` must include it. None for a command whose length only its
+    vendor or a later specification knows.
+    """
+    if direction(command.opcode) is Direction.NONE:
+        return 0
+    measure = _IO_DATA_LEN.get(command.opcode)
+    return None if measure is None else measure(command, lba_size)
+
+
+def admin_data_len(command: Command) -> int | None:
+    """Bytes of data that an admin command transfers, None where this module does not know."""
+    if direction(command.opcode) is Direction.NONE:
+        return 0
+    if command.opcode == AdminOpcode.IDENTIFY:
+        return IDENTIFY_LEN_BYTES
+    if command.opcode == AdminOpcode.GET_LOG_PAGE:
+        return ((command.cdw10 >> 16) + ((command.cdw11 & 0xFFFF) << 16) + 1) * 4
+    return None
+
+
+_ADDRESSES_BLOCKS = frozenset(
+    {
+        NvmOpcode.WRITE,
+        NvmOpcode.READ,
+        NvmOpcode.WRITE_UNCORRECTABLE,
+        NvmOpcode.COMPARE,
+        NvmOpcode.WRITE_ZEROES,
+        NvmOpcode.VERIFY,
+        NvmOpcode.ZONE_APPEND,
+    }
+)
+
+
+def _block_data(command: Command, lba_size: int) -> int:
+    return ((command.cdw12 & 0xFFFF) + 1) * lba_size
+
+
+def _zone_send_data(command: Command, lba_size: int) -> int | None:
+    # The only action with data sends a descriptor extension, whose length is in the zoned identify structure.
+    return None if command.cdw13 & 0xFF == 0x10 else 0
+
+
+def _copy_data(command: Command, lba_size: int) -> int:
+    entry = 32 if command.cdw12 >> 8 & 0xF in (0, 2) else 40  # formats 1 and 3 carry a larger guard
+    return ((command.cdw12 & 0xFF) + 1) * entry
+
+
+_IO_DATA_LEN: dict[int, Callable[[Command, int], int | None]] = {
+    NvmOpcode.WRITE: _block_data,
+    NvmOpcode.READ: _block_data,
+    NvmOpcode.COMPARE: _block_data,
+    NvmOpcode.ZONE_APPEND: _block_data,
+    NvmOpcode.DATASET_MANAGEMENT: lambda command, _: ((command.cdw10 & 0xFF) + 1) * 16,
+    NvmOpcode.COPY: _copy_data,
+    NvmOpcode.ZONE_MANAGEMENT_SEND: _zone_send_data,
+    NvmOpcode.ZONE_MANAGEMENT_RECEIVE: lambda command, _: (command.cdw12 + 1) * 4,
+}

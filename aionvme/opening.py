@@ -1,0 +1,75 @@
+"""Opening a namespace: attach to the target, ask it what it is, and close everything in the right order."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme.buffers import BufferPool, span_of
+from aionvme.driver.driver import Driver
+from aionvme.errors import NvmeError, nvme_error
+from aionvme.geometry import Geometry, max_transfer
+from aionvme.namespace import Namespace
+from aionvme.nvme.admin import IDENTIFY_LEN_BYTES, identify
+from aionvme.nvme.identify import Cns, IdentifyController, IdentifyNamespace, parse_namespace_descriptors
+from aionvme.nvme.identify_zoned import IdentifyZonedController, IdentifyZonedNamespace
+from aionvme.nvme.opcodes import CommandSetIdentifier
+from aionvme.prepare import describe, prepare_admin
+from aionvme.queues.attach import QueueChoice, attach
+
+
+@asynccontextmanager
+async def open_namespace(
+    target: str | Path, *, queue: QueueChoice = "auto", depth: int = 64
+) -> AsyncIterator[Namespace]:
+    """Open a namespace for the running event loop, asyncio's or trio's; leaving the context closes it.
+
+    ``target`` is a generic character device (``/dev/ng0n1``) or the spec of an emulated namespace: ``emu:nvm?size=64MiB`` or
+    ``emu:zns?zones=16&zone_size=4MiB``, with lba, zone_capacity, mar, mor, file, seed and latency besides. ``queue`` names the
+    path commands take, "auto" the best there is; ``depth`` is how many may be in flight.
+
+    Leaving waits for the commands in flight, whatever the reason. Raises UsageError where target or arguments make no sense or
+    the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself.
+    """
+    attachment = attach(target, queue, depth)
+    async with AsyncExitStack() as stack:
+        stack.callback(attachment.close)
+        io = Driver(attachment.io, attachment.target)
+        stack.push_async_callback(io.aclose)
+        admin = Driver(attachment.admin, f"the controller of {attachment.target}")
+        stack.push_async_callback(admin.aclose)
+        geometry = await _identify(admin, attachment.nsid, attachment.max_transfer_bytes)
+        pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
+        yield Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
+
+
+async def _identify(admin: Driver, nsid: int, kernel_limit: int | None) -> Geometry:
+    controller = IdentifyController.parse(await _page(admin, Cns.CONTROLLER))
+    namespace = IdentifyNamespace.parse(await _page(admin, Cns.NAMESPACE, nsid))
+    block_bytes = namespace.lba_size + (namespace.ms if namespace.extended_lba else 0)
+    transfer = append = max_transfer(controller, kernel_limit, block_bytes)
+    zoned = None
+    if await _command_set(admin, nsid) == CommandSetIdentifier.ZONED:
+        csi = CommandSetIdentifier.ZONED
+        zoned = IdentifyZonedNamespace.parse(await _page(admin, Cns.CSI_NAMESPACE, nsid, csi), namespace.flbas)
+        limits = IdentifyZonedController.parse(await _page(admin, Cns.CSI_CONTROLLER, 0, csi))
+        append = min(transfer, limits.zasl_bytes() or transfer)
+    return Geometry(nsid, controller, namespace, zoned, transfer, append - append % block_bytes)
+
+
+async def _command_set(admin: Driver, nsid: int) -> int | None:
+    try:
+        return parse_namespace_descriptors(await _page(admin, Cns.NAMESPACE_DESCRIPTORS, nsid)).csi
+    except NvmeError:
+        return None  # a controller older than NVMe 1.3 has no such list, and no other command set
+
+
+async def _page(admin: Driver, cns: Cns, nsid: int = 0, csi: int = CommandSetIdentifier.NVM) -> NDArray[np.uint8]:
+    page = np.zeros(IDENTIFY_LEN_BYTES, np.uint8)
+    command = identify(cns, nsid=nsid, csi=csi)
+    (completion,) = await admin.run([prepare_admin(command, span_of(page, writable=True))])
+    if completion.status:
+        raise nvme_error(completion.status, f"{describe(command, admin=True)} (CNS {cns:#04x})")
+    return page

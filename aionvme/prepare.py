@@ -1,0 +1,74 @@
+"""From a command and its buffers to what a queue takes: the last place where bad input is refused.
+
+A controller moves as much data as the command says, whatever the buffer holds. So the two are compared here, for every command
+whose length is known, and nothing that does not fit goes further.
+"""
+
+from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
+from aionvme.driver.request import Submission
+from aionvme.errors import UsageError
+from aionvme.geometry import Geometry
+from aionvme.nvme.command import Command, DataPointers, encode
+from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode
+from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction, io_data_len
+
+
+def describe(command: Command, *, admin: bool = False) -> str:
+    """A command in words, for messages: ``READ of 8 blocks at LBA 0x100``."""
+    names = {opcode.value: opcode.name for opcode in (AdminOpcode if admin else NvmOpcode)}
+    name = names.get(command.opcode, f"opcode {command.opcode:#04x}")
+    blocks = None if admin else blocks_of(command)
+    if blocks is not None:
+        return f"{name} of {blocks} block{'s' * (blocks > 1)} at LBA {command.slba:#x}"
+    if not admin and command.opcode in (NvmOpcode.ZONE_MANAGEMENT_SEND, NvmOpcode.ZONE_MANAGEMENT_RECEIVE):
+        return f"{name} at LBA {command.slba:#x}"
+    return name
+
+
+def buffer_of(command: Command, data: Buffer | None, into: Buffer | None) -> Span:
+    """The memory of a command, checked against the direction its opcode allows."""
+    way = direction(command.opcode)
+    if data is not None and into is not None:
+        raise UsageError("a command has one buffer: pass data= to send or into= to receive")
+    if data is not None:
+        if not way & Direction.HOST_TO_CONTROLLER:
+            raise UsageError(f"{describe(command)} sends no data (opcode bits 1:0): pass into=, or nothing")
+        return span_of(data, writable=bool(way & Direction.CONTROLLER_TO_HOST))
+    if into is not None:
+        if not way & Direction.CONTROLLER_TO_HOST:
+            raise UsageError(f"{describe(command)} receives no data (opcode bits 1:0): pass data=, or nothing")
+        return span_of(into, writable=True)
+    return NOTHING
+
+
+def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPool) -> Submission:
+    """An I/O command ready for its queue. Raises UsageError where command and buffer do not agree."""
+    _check_length(command, span, io_data_len(command, geometry.block_bytes), describe(command))
+    limit = geometry.max_append_bytes if command.opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes
+    if span.len_bytes > limit:
+        raise UsageError(f"{describe(command)}: {span.len_bytes} bytes, and one command takes at most {limit}")
+    if geometry.separate_metadata and span.len_bytes and blocks_of(command) is not None:
+        raise UsageError(
+            f"{describe(command)}: the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of "
+            "its own, which this version cannot pass"
+        )
+    return _pack(command, span, geometry.nsid, pool.buf_index(span) if span.len_bytes else -1)
+
+
+def prepare_admin(command: Command, span: Span) -> Submission:
+    """An admin command ready for its queue. Raises UsageError where command and buffer do not agree."""
+    _check_length(command, span, admin_data_len(command), describe(command, admin=True))
+    return _pack(command, span, 0, -1)
+
+
+def _check_length(command: Command, span: Span, needed: int | None, what: str) -> None:
+    if needed is not None and span.len_bytes != needed:
+        raise UsageError(f"{what}: the command moves {needed} bytes, and its buffer holds {span.len_bytes}")
+
+
+def _pack(command: Command, span: Span, nsid: int, buf_index: int) -> Submission:
+    try:
+        entry = encode(command, nsid, DataPointers(span.addr, span.len_bytes))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Submission(entry, buf_index, span.owner)

@@ -1,0 +1,54 @@
+"""What a queue is to the driver above it.
+
+A queue takes commands as the 72 bytes of ``struct nvme_uring_cmd`` and gives completions as ``(user_data, res, result)``, in
+any order, with ``res`` in the kernel's convention whatever carried the command out: 0 is success, a positive number is the
+NVMe status, a negative one an errno. The data pointers inside the 72 bytes are addresses of this process: whoever stages a
+command keeps that memory alive until its completion is handed out.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+QueueKind = Literal["raw", "polled", "interrupt", "emulated"]
+
+CompletionTuple = tuple[int, int, int]
+"""user_data, res, and the 64-bit result of the completion entry."""
+
+
+class Queue(Protocol):
+    """One submission and completion queue pair, used by one thread."""
+
+    @property
+    def kind(self) -> QueueKind:
+        """Which path commands take."""
+
+    @property
+    def depth(self) -> int:
+        """Most commands that may be staged or in flight at a time."""
+
+    def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
+        """Take a command to be submitted by the next tick; ``buf_index`` is its registered buffer, or -1."""
+
+    def tick(self, budget: int) -> Iterable[CompletionTuple]:
+        """Submit what was staged and give the completions that are there, at most ``budget``. Never blocks.
+
+        Raises OSError where the queue itself is broken.
+        """
+
+    def pause(self) -> float | None:
+        """After a tick that gave nothing, with commands in flight: seconds until the next one is worth making.
+
+        None means that :meth:`fileno` will become readable.
+        """
+
+    def fileno(self) -> int | None:
+        """A file descriptor that becomes readable when completions arrive after a pause of None."""
+
+    def register(self, addr: int, len_bytes: int) -> int | None:
+        """Register memory and give its buf_index, or None where that cannot be had; commands then go without."""
+
+    def unregister(self, buf_index: int) -> None:
+        """Give a registered buffer back."""
+
+    def close(self) -> None:
+        """Release the queue. The caller has reaped every command, or keeps their buffers forever."""

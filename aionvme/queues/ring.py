@@ -1,0 +1,178 @@
+"""The io_uring queues: interrupt driven, and polled.
+
+A command is packed once, here, into the 128 bytes of its submission queue entry: io_uring's own fields in the first 48, the
+``nvme_uring_cmd`` in the 80 after them. One native call per tick submits what is staged and reaps what is there.
+"""
+
+import errno
+import time
+from collections.abc import Iterable
+from struct import Struct
+from types import MappingProxyType
+from typing import Any, Literal
+
+from aionvme._core import ffi, lib
+from aionvme.errors import os_error
+from aionvme.queues.base import CompletionTuple
+
+# opcode flags ioprio fd | cmd_op (and pad) | addr | len | uring_cmd_flags | user_data | buf_index personality file_index | cmd
+SQE = Struct("<BBHiQQIIQHHI72s8x")
+# user_data, res, big_cqe[0]; the flags and big_cqe[1] mean nothing to a passthrough command
+CQE = Struct("<Qi4xQ8x")
+assert SQE.size == 128
+assert CQE.size == 32
+
+REAP_MAX = 64
+"""Completions one tick can give: enough to amortise its cost, few enough to keep an event loop's pass short."""
+
+REGISTERED_BUFFERS = 1024
+"""Size of a ring's table of registered buffers; the kernel allows 16384."""
+
+SPIN_S = 0.001
+"""How long after its last progress a polled queue asks to be ticked without a pause."""
+
+SETUP_CAUSES = MappingProxyType(
+    {
+        errno.ENOSYS: "this kernel was built without io_uring, or a seccomp filter (a container's) hides it",
+        errno.EPERM: "io_uring is switched off by the sysctl kernel.io_uring_disabled, or a seccomp filter (a container's) "
+        "forbids it",
+        errno.EACCES: "a security module forbids io_uring",
+        errno.EINVAL: "this kernel is older than 5.19 and has no 128-byte submission or 32-byte completion entries",
+        errno.ENOMEM: "not enough memory that may be locked: raise RLIMIT_MEMLOCK (ulimit -l)",
+        errno.EMFILE: "too many open files: raise RLIMIT_NOFILE (ulimit -n)",
+    }
+)
+
+ENTER_CAUSES = MappingProxyType(
+    {
+        errno.EEXIST: "the ring was entered from a thread that did not open it",
+        errno.EBADR: "the kernel ran out of memory and dropped a completion: a command's outcome is lost",
+    }
+)
+
+
+class RingQueue:
+    """Commands for one character device over one ring."""
+
+    def __init__(self, fd: int, cmd_op: int, *, kind: Literal["polled", "interrupt"], depth: int) -> None:
+        """Open a ring for the device open as ``fd``; ``cmd_op`` says I/O or admin (NVME_URING_CMD_IO or _ADMIN).
+
+        Raises OSError with the likely cause where the kernel gives no such ring.
+        """
+        self.kind: Literal["polled", "interrupt"] = kind
+        self.depth = depth
+        self._cmd_op = cmd_op
+        self._sqes = ffi.new("struct aionvme_sqe[]", depth)
+        self._sqe_bytes = memoryview(ffi.buffer(self._sqes)).cast("B")
+        self._cqes = ffi.new("struct aionvme_cqe[]", REAP_MAX)
+        self._cqe_bytes = memoryview(ffi.buffer(self._cqes)).cast("B")
+        self._accepted = ffi.new("unsigned *")
+        self._staged = 0
+        self._progress = 0.0
+        self._eventfd: int | None = None
+        self._armed = False
+        self._free_buffers = list(range(REGISTERED_BUFFERS - 1, -1, -1))
+
+        self._ring = _open_ring(depth, kind == "polled")
+        try:
+            _check(lib.aionvme_ring_register_files(self._ring, [fd], 1), "registering the device with its ring")
+            _check(lib.aionvme_ring_reserve_buffers(self._ring, REGISTERED_BUFFERS), "reserving registered buffers")
+            if kind == "interrupt":
+                self._eventfd = _check(lib.aionvme_ring_register_eventfd(self._ring), "registering an eventfd")
+        except OSError:
+            lib.aionvme_ring_close(self._ring)
+            raise
+
+    @staticmethod
+    def polling_supported() -> bool:
+        """Whether this kernel polls passthrough commands: that came with Linux 6.1, and DEFER_TASKRUN with it.
+
+        Raises OSError where there is no io_uring at all.
+        """
+        ring = _open_ring(1, iopoll=True)
+        flags: int = lib.aionvme_ring_flags(ring)
+        lib.aionvme_ring_close(ring)
+        return bool(flags & lib.IORING_SETUP_DEFER_TASKRUN)
+
+    def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
+        """Pack a command into the next entry of the batch."""
+        if buf_index < 0:
+            flags = buf_index = 0
+        else:
+            flags = lib.IORING_URING_CMD_FIXED
+        self.stage_sqe(
+            lib.IORING_OP_URING_CMD, lib.IOSQE_FIXED_FILE, 0, 0,
+            self._cmd_op, 0, 0, flags, user_data,
+            buf_index, 0, 0, entry,
+        )  # fmt: skip
+
+    def stage_sqe(self, *fields: int | bytes) -> None:
+        """Pack an entry of any kind, its fields in the order of the structure :data:`SQE`."""
+        SQE.pack_into(self._sqe_bytes, self._staged * SQE.size, *fields)
+        self._staged += 1
+
+    def tick(self, budget: int) -> Iterable[CompletionTuple]:
+        """Submit the batch, let the kernel do its deferred work or poll, and reap."""
+        if self._armed:
+            lib.aionvme_ring_disarm(self._ring)
+            self._armed = False
+        staged = self._staged
+        n = lib.aionvme_ring_tick(self._ring, self._sqes, staged, self._accepted, self._cqes, min(budget, REAP_MAX))
+        accepted = self._accepted[0]
+        self._staged = staged - accepted
+        if self._staged:
+            rest = self._sqe_bytes[accepted * SQE.size : staged * SQE.size].tobytes()
+            self._sqe_bytes[: len(rest)] = rest
+        if n < 0:
+            raise os_error(-n, "entering an io_uring", ENTER_CAUSES)
+        if staged or n:
+            self._progress = time.monotonic()
+        return CQE.iter_unpack(self._cqe_bytes[: n * CQE.size])
+
+    def pause(self) -> float | None:
+        """Polled: at once, then ever more slowly. Interrupt: sleep on the eventfd, unless something came meanwhile."""
+        if self._staged or lib.aionvme_ring_queued(self._ring):
+            return 0.0
+        if self._eventfd is not None:
+            self._armed = not lib.aionvme_ring_arm(self._ring)
+            return None if self._armed else 0.0
+        # Nobody wakes the waiter of a polled queue. A slow command is asked after at an eighth of the time it has taken, so that
+        # the wait grows by an eighth at most and a command of seconds costs no processor.
+        waited = time.monotonic() - self._progress
+        return 0.0 if waited < SPIN_S else min(waited / 8, 0.01)
+
+    def fileno(self) -> int | None:
+        """The eventfd of an interrupt driven ring."""
+        return self._eventfd
+
+    def register(self, addr: int, len_bytes: int) -> int | None:
+        """Put memory into the ring's table of buffers; None where the table or the memory that may be locked is used up."""
+        if not self._free_buffers:
+            return None
+        index = self._free_buffers[-1]
+        if lib.aionvme_ring_set_buffer(self._ring, index, ffi.cast("void *", addr), len_bytes) < 0:
+            return None
+        self._free_buffers.pop()
+        return index
+
+    def unregister(self, buf_index: int) -> None:
+        """Take a buffer out of the table."""
+        _check(lib.aionvme_ring_set_buffer(self._ring, buf_index, ffi.NULL, 0), "unregistering a buffer")
+        self._free_buffers.append(buf_index)
+
+    def close(self) -> None:
+        """Unmap and close the ring."""
+        lib.aionvme_ring_close(self._ring)
+        self._ring = ffi.NULL
+
+
+def _open_ring(depth: int, iopoll: bool) -> Any:
+    out = ffi.new("struct aionvme_ring **")
+    _check(lib.aionvme_ring_open(depth, 2 * depth, iopoll, out), "setting up an io_uring", SETUP_CAUSES)
+    return out[0]
+
+
+def _check(ret: int, doing: str, causes: MappingProxyType[int, str] = MappingProxyType({})) -> int:
+    if ret < 0:
+        raise os_error(-ret, doing, causes)
+    return ret

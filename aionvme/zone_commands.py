@@ -1,0 +1,155 @@
+"""The commands of the Zoned Namespace Command Set as awaitables."""
+
+from abc import ABC, abstractmethod
+from operator import index
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme.buffers import Buffer, Span, span_of
+from aionvme.errors import UsageError
+from aionvme.geometry import Geometry
+from aionvme.nvme import zoned
+from aionvme.nvme.command import Command
+from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
+from aionvme.nvme.opcodes import ReportingOptions, ZoneReceiveAction, ZoneSendAction
+from aionvme.nvme.status import Completion
+from aionvme.nvme.zones import REPORT_HEADER_LEN_BYTES, ZONE, ZONE_DESCRIPTOR_LEN_BYTES, parse_report
+
+REPORT_MAX_BYTES = 64 << 10
+"""Length of the buffer that a long report is fetched with, piece by piece: 1023 zones at a time."""
+
+
+class ZoneCommands(ABC):
+    """What a zoned namespace can do more. On a conventional namespace each of these raises UsageError."""
+
+    target: str
+    _geometry: Geometry
+
+    @property
+    def zoned(self) -> bool:
+        """Whether this is a zoned namespace."""
+        return self._geometry.zoned is not None
+
+    @property
+    def zsze(self) -> int:
+        """Size of every zone in logical blocks; its capacity may be smaller, see :meth:`report_zones`."""
+        return self._zoned.zsze
+
+    @property
+    def nr_zones(self) -> int:
+        """Number of zones."""
+        return self._geometry.namespace.nsze // self.zsze
+
+    @property
+    def mar(self) -> int | None:
+        """Most zones that may be active (open or closed) at a time, None for no limit."""
+        return self._zoned.mar
+
+    @property
+    def mor(self) -> int | None:
+        """Most zones that may be open at a time, None for no limit."""
+        return self._zoned.mor
+
+    @property
+    def max_append_bytes(self) -> int:
+        """Most data that one append takes: the controller's ZASL. An append is never split."""
+        return self._geometry.max_append_bytes
+
+    async def zone_append(self, zslba: int, data: Buffer, *, fua: bool = False) -> int:
+        """Append whole logical blocks to the zone that starts at ``zslba``; gives the LBA at which the device put them.
+
+        Appends to one zone may be in flight together, and land in any order. A task that is cancelled meanwhile does not
+        learn where its data went.
+        """
+        zslba = self._check_zslba(zslba)
+        span = span_of(data, writable=False)
+        block_bytes = self._geometry.block_bytes
+        nlb, rest = divmod(span.len_bytes, block_bytes)
+        if rest or not nlb:
+            raise UsageError(f"{span.len_bytes} bytes of data: not a multiple of the logical block, {block_bytes}")
+        if span.len_bytes > self.max_append_bytes:
+            raise UsageError(
+                f"{span.len_bytes} bytes to append: one command takes at most {self.max_append_bytes} (ZASL), and an append "
+                "is not split because its parts need not stay together"
+            )
+        return (await self._complete(zoned.zone_append(zslba, nlb, fua=fua), span)).result
+
+    async def report_zones(
+        self, slba: int = 0, *, nr_zones: int | None = None, options: ReportingOptions = ReportingOptions.ALL
+    ) -> NDArray[np.void]:
+        """The zones from the one that holds ``slba``, at most ``nr_zones`` of them, in the state that ``options`` asks for.
+
+        Gives a structured array of zslba, zcap, wp (logical blocks), zs, zt, za, zai: compare with
+        :class:`~aionvme.nvme.opcodes.ZoneState` and its neighbours.
+        """
+        zsze = self._zoned.zsze
+        nsze = self._geometry.namespace.nsze
+        slba = index(slba)
+        if not 0 <= slba < nsze:
+            raise UsageError(f"LBA {slba:#x}: the namespace has {nsze:#x} blocks, counted from 0")
+        left = self.nr_zones - slba // zsze
+        if nr_zones is not None:
+            if index(nr_zones) < 1:
+                raise UsageError(f"nr_zones = {nr_zones}: ask for at least one")
+            left = min(left, index(nr_zones))
+        pieces: list[NDArray[np.void]] = []
+        while left > 0 and slba < nsze:
+            wanted = REPORT_HEADER_LEN_BYTES + left * ZONE_DESCRIPTOR_LEN_BYTES
+            buffer = np.zeros(min(wanted, REPORT_MAX_BYTES, self._geometry.max_transfer_bytes), np.uint8)
+            command = zoned.zone_management_receive(
+                ZoneReceiveAction.REPORT_ZONES, slba, buffer.size, options=options, partial=True
+            )
+            await self._complete(command, span_of(buffer, writable=True))
+            _, zones = parse_report(buffer)
+            if not len(zones):
+                break
+            pieces.append(zones)
+            left -= len(zones)
+            slba = int(zones["zslba"][-1]) + zsze
+        return np.concatenate(pieces) if pieces else np.empty(0, ZONE)
+
+    async def open_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+        """Open a zone explicitly, or with ``select_all`` every closed one."""
+        await self._manage(ZoneSendAction.OPEN, zslba, select_all)
+
+    async def close_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+        """Close a zone, or with ``select_all`` every open one."""
+        await self._manage(ZoneSendAction.CLOSE, zslba, select_all)
+
+    async def finish_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+        """Make a zone full, or with ``select_all`` every open and closed one."""
+        await self._manage(ZoneSendAction.FINISH, zslba, select_all)
+
+    async def reset_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+        """Make a zone empty, or with ``select_all`` every one that is not; what they held is gone."""
+        await self._manage(ZoneSendAction.RESET, zslba, select_all)
+
+    async def offline_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+        """Take a read-only zone, or with ``select_all`` every one, offline; there is no way back."""
+        await self._manage(ZoneSendAction.OFFLINE, zslba, select_all)
+
+    @abstractmethod
+    async def _complete(self, command: Command, span: Span = ...) -> Completion:
+        """Carry out one command; raises where it fails."""
+
+    async def _manage(self, action: ZoneSendAction, zslba: int | None, select_all: bool) -> None:
+        if (zslba is None) != select_all:
+            raise UsageError("name the zone by its zslba, or pass select_all=True, not both and not neither")
+        slba = 0 if zslba is None else zslba
+        await self._complete(zoned.zone_management_send(action, self._check_zslba(slba), select_all=select_all))
+
+    def _check_zslba(self, zslba: int) -> int:
+        zslba = index(zslba)
+        zsze = self._zoned.zsze
+        if zslba % zsze or not 0 <= zslba < self._geometry.namespace.nsze:
+            raise UsageError(
+                f"LBA {zslba:#x} does not start a zone: the namespace has {self.nr_zones} zones of {zsze:#x} blocks"
+            )
+        return zslba
+
+    @property
+    def _zoned(self) -> IdentifyZonedNamespace:
+        if self._geometry.zoned is None:
+            raise UsageError(f"{self.target} is a conventional namespace: it has no zones")
+        return self._geometry.zoned
