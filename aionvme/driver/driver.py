@@ -126,6 +126,11 @@ class Driver:
         """Commands submitted and not completed."""
         return len(self._in_flight)
 
+    @property
+    def submitted(self) -> int:
+        """Commands submitted since the queue was opened."""
+        return self._next_user_data
+
     async def aclose(self) -> None:
         """Refuse new commands, wait for those in flight, and close the queue.
 

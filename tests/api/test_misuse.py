@@ -1,0 +1,132 @@
+"""Bad input is refused with a message that says what was wrong and what would do, and nothing is submitted."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aionvme
+from aionvme import Command, Namespace
+from tests.conftest import Place
+
+pytestmark = pytest.mark.anyio
+
+Call = Callable[[Namespace], Awaitable[Any]]
+
+
+def block(ns: Namespace, nlb: int = 1) -> np.ndarray:
+    """A writable buffer of whole blocks."""
+    return np.zeros(nlb * ns.lba_size, np.uint8)
+
+
+def read_only(ns: Namespace) -> np.ndarray:
+    """A buffer of one block that cannot be written to."""
+    buffer = block(ns)
+    buffer.flags.writeable = False
+    return buffer
+
+
+async def refused(ns: Namespace, call: Call, message: str) -> None:
+    """Expect UsageError with ``message``, and no command submitted for it."""
+    before = ns._io.submitted + ns._admin.submitted
+    with pytest.raises(aionvme.UsageError, match=message):
+        await call(ns)
+    assert ns._io.submitted + ns._admin.submitted == before
+    assert ns._io.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda ns: ns.read(0, 0), "nlb = 0: at least one", id="nlb 0"),
+        pytest.param(lambda ns: ns.read(0, -1), "nlb = -1: at least one", id="nlb negative"),
+        pytest.param(lambda ns: ns.read(-1, 1), "the namespace has", id="slba negative"),
+        pytest.param(lambda ns: ns.read(ns.nsze, 1), "the namespace has", id="beyond the end"),
+        pytest.param(lambda ns: ns.read(ns.nsze - 1, 2), "the namespace has", id="across the end"),
+        pytest.param(lambda ns: ns.write(ns.nsze - 1, block(ns, 2)), "the namespace has", id="write across the end"),
+        pytest.param(lambda ns: ns.read(0, 2, into=block(ns)), "takes exactly", id="short buffer"),
+        pytest.param(lambda ns: ns.read(0, 1, into=block(ns, 2)), "pass a slice", id="long buffer"),
+        pytest.param(lambda ns: ns.read(0, 1, into=read_only(ns)), "read-only", id="read-only array"),
+        pytest.param(lambda ns: ns.read(0, 1, into=bytes(ns.lba_size)), "read-only", id="bytes to read into"),
+        pytest.param(lambda ns: ns.read(0, 1, into=block(ns, 2)[::2]), "not contiguous", id="every other byte"),
+        pytest.param(lambda ns: ns.write(0, block(ns, 2)[::2]), "not contiguous", id="write every other byte"),
+        pytest.param(lambda ns: ns.write(0, block(ns)[:-1]), "not a multiple of the logical block", id="misaligned"),
+        pytest.param(lambda ns: ns.write(0, b""), "not a multiple of the logical block", id="no data"),
+        pytest.param(lambda ns: ns.write(0, "text"), "holds no memory", id="a string"),
+        pytest.param(lambda ns: ns.write(0, None), "holds no memory", id="None"),
+        pytest.param(lambda ns: ns.write(0, [1, 2]), "holds no memory", id="a list"),
+        pytest.param(lambda ns: ns.deallocate([]), "0 ranges", id="no ranges"),
+        pytest.param(lambda ns: ns.deallocate([(0, 1)] * 257), "257 ranges", id="too many ranges"),
+        pytest.param(lambda ns: ns.copy(0, [(ns.nsze, 1)]), "the namespace has", id="copy from beyond the end"),
+        pytest.param(lambda ns: ns.zone_append(0, block(ns)), "conventional namespace", id="append"),
+        pytest.param(lambda ns: ns.report_zones(), "conventional namespace", id="report zones"),
+        pytest.param(lambda ns: ns.reset_zone(0), "conventional namespace", id="reset zone"),
+    ],
+)
+async def test_calls_on_a_conventional_namespace(nvm: Namespace, call: Call, message: str) -> None:
+    """Each call that makes no sense on a conventional namespace is refused."""
+    await refused(nvm, call, message)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(
+            lambda ns: ns.zone_append(0, np.zeros(ns.max_append_bytes + 4096, np.uint8)), "at most 131072", id="above ZASL"
+        ),
+        pytest.param(lambda ns: ns.zone_append(1, block(ns)), "does not start a zone", id="inside a zone"),
+        pytest.param(lambda ns: ns.zone_append(ns.nsze, block(ns)), "does not start a zone", id="beyond the end"),
+        pytest.param(lambda ns: ns.zone_append(0, b"x"), "not a multiple", id="misaligned"),
+        pytest.param(lambda ns: ns.reset_zone(), "select_all", id="no zone named"),
+        pytest.param(lambda ns: ns.reset_zone(0, select_all=True), "select_all", id="one zone and all"),
+        pytest.param(lambda ns: ns.open_zone(7), "does not start a zone", id="open inside a zone"),
+        pytest.param(lambda ns: ns.report_zones(ns.nsze), "counted from 0", id="report beyond the end"),
+        pytest.param(lambda ns: ns.report_zones(nr_zones=0), "at least one", id="report no zone"),
+    ],
+)
+async def test_calls_on_a_zoned_namespace(zns: Namespace, call: Call, message: str) -> None:
+    """Each call that makes no sense on a zoned namespace is refused."""
+    await refused(zns, call, message)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda ns: ns.submit(Command(0x02, cdw12=1), into=block(ns)), "moves", id="shorter than nlb"),
+        pytest.param(lambda ns: ns.submit(Command(0x02), into=block(ns, 2)), "moves", id="longer than nlb"),
+        pytest.param(lambda ns: ns.submit(Command(0x02)), "moves", id="read without a buffer"),
+        pytest.param(lambda ns: ns.submit(Command(0x02), data=block(ns)), "sends no data", id="data for a read"),
+        pytest.param(lambda ns: ns.submit(Command(0x01), into=block(ns)), "receives no data", id="room for a write"),
+        pytest.param(lambda ns: ns.submit(Command(0x00), data=block(ns)), "sends no data", id="data for a flush"),
+        pytest.param(
+            lambda ns: ns.submit(Command(0x01), data=block(ns), into=block(ns)), "one buffer", id="two buffers"
+        ),
+        pytest.param(lambda ns: ns.submit(Command(0x100)), "opcode = 256", id="opcode above 8 bits"),
+        pytest.param(lambda ns: ns.submit(Command(0x90, cdw15=1 << 32)), "cdw15", id="dword above 32 bits"),
+        pytest.param(lambda ns: ns.submit(Command(0x90, cdw2=-1)), "cdw2", id="negative dword"),
+        pytest.param(lambda ns: ns.submit(Command(0x90, timeout_ms=1.5)), "timeout_ms", id="fractional time"),
+        pytest.param(
+            lambda ns: ns.submit(Command(0x82), into=np.zeros(8 << 20, np.uint8)), "at most", id="vendor above MDTS"
+        ),
+        pytest.param(
+            lambda ns: ns.submit_admin(Command(0x06), into=bytearray(512)), "moves 4096 bytes", id="short identify"
+        ),
+    ],
+)
+async def test_hand_made_commands(nvm: Namespace, call: Call, message: str) -> None:
+    """A command whose buffer does not fit it, or whose fields do not fit their widths, is refused."""
+    await refused(nvm, call, message)
+
+
+@pytest.mark.parametrize("len_bytes", [0, -1])
+async def test_an_empty_buffer_cannot_be_allocated(nvm: Namespace, len_bytes: int) -> None:
+    """alloc() gives at least one byte."""
+    with pytest.raises(aionvme.UsageError, match="at least 1"):
+        nvm.alloc(len_bytes)
+
+
+async def test_more_blocks_than_one_command_counts(place: Place) -> None:
+    """Commands without data are not split: 65536 blocks are the most that NLB can say."""
+    async with place.open(place.nvm_512) as ns:
+        await refused(ns, lambda ns: ns.write_zeroes(0, 65537), "65536")

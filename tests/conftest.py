@@ -1,0 +1,105 @@
+"""What every test shares: the event loops, and the places where the API tests run."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aionvme
+from aionvme.queues.attach import QueueChoice
+
+IN_VM = os.environ.get("AIONVME_VM") == "1"
+"""Set by the test bed for what it runs in its guest, where there is an NVMe controller."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere the API can run: a queue, and the namespaces it serves."""
+
+    queue: QueueChoice
+    nvm_512: str
+    nvm_4096: str
+    zns: str
+
+    def open(self, target: str, **options: Any) -> AbstractAsyncContextManager[aionvme.Namespace]:
+        """Open one of the place's namespaces."""
+        return aionvme.open(target, queue=self.queue, **options)
+
+
+# The geometry of the emulated namespaces is that of the test bed's controller (tests/vm/devices.py).
+EMULATED = Place(
+    "emulated",
+    "emu:nvm?size=64MiB&lba=512&latency=20us-400us&seed=1",
+    "emu:nvm?size=64MiB&lba=4096&latency=20us-400us&seed=2",
+    "emu:zns?zones=32&zone_size=4MiB&zone_capacity=3MiB&mor=6&mar=8&latency=20us-400us&seed=3",
+)
+GUEST = [Place(queue, "/dev/ng0n1", "/dev/ng0n3", "/dev/ng0n2") for queue in ("interrupt", "polled")]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+        pytest.param(("trio", {}), id="trio"),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Every async test runs on every event loop."""
+    return request.param
+
+
+@pytest.fixture(params=GUEST if IN_VM else [EMULATED], ids=lambda place: place.queue)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Where the test runs: in the guest on its controller, through each queue; otherwise on emulated namespaces."""
+    place: Place = request.param
+    return place
+
+
+@pytest.fixture(params=["nvm_512", "nvm_4096"])
+async def nvm(request: pytest.FixtureRequest, place: Place) -> AsyncIterator[aionvme.Namespace]:
+    """A conventional namespace, with each block size."""
+    async with place.open(getattr(place, request.param)) as ns:
+        yield ns
+
+
+@pytest.fixture
+async def zns(place: Place) -> AsyncIterator[aionvme.Namespace]:
+    """A zoned namespace with every zone empty."""
+    async with place.open(place.zns) as ns:
+        await ns.reset_zone(select_all=True)
+        yield ns
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say of each test which path it takes, for the count at the end."""
+    for item in items:
+        place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+        if place is not None:
+            path = f"{place.queue} queue"
+        elif "native" in item.path.parts:
+            path = "real ring on the host"
+        else:
+            path = "no device"
+        item.user_properties.append(("path", path))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests passed on which path, and leave the numbers for the whole run's summary."""
+    counts: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            path = dict(getattr(report, "user_properties", ())).get("path")
+            if path is not None:
+                counts.setdefault(path, Counter())[outcome] += 1
+    terminalreporter.section("paths")
+    for path, numbers in sorted(counts.items()):
+        terminalreporter.line(f"{path}: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items()))
+    if directory := os.environ.get("AIONVME_VM_RESULTS") or os.environ.get("AIONVME_TEST_RESULTS"):
+        name = "guest.json" if IN_VM else "host.json"
+        Path(directory, name).write_text(json.dumps(counts))
