@@ -44,13 +44,13 @@ class DeviceSpec:
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what no device could be."""
         _require(self.lba in (512, 4096), f"lba={self.lba}: the logical block is 512 or 4096 bytes")
+        if self.zoned:
+            self._check_zones()
         self._check_blocks("size", self.size_bytes)
         _require(self.size_bytes <= _SIZE_MAX, f"size={self.size_bytes}: a namespace is at most 16TiB")
         self._check_transfers()
         low, high = self.latency_ns
         _require(0 <= low <= high, f"latency={low}ns-{high}ns: the shortest comes first, and neither is negative")
-        if self.zoned:
-            self._check_zones()
 
     @property
     def nsze(self) -> int:

@@ -72,8 +72,9 @@ class ZonedNamespace(NvmNamespace):
         if offset or length > self.spec.zasl_bytes:
             raise StatusError(INVALID_FIELD)
         blocks = from_host(data, length)
-        slba = self.zones.wp(index)
-        self._begin_write(slba, nlb)
+        offset = self.zones.written[index]
+        self._admit_write(index, offset, nlb)
+        slba = zslba + offset
         self.image.write_blocks(slba, blocks)
         self.zones.advance(index, nlb)
         self._settle(command.cdw12 & _FUA)
@@ -132,9 +133,15 @@ class ZonedNamespace(NvmNamespace):
         return min(nlb, max(self.zones.written[index] - offset, 0))
 
     def _begin_write(self, slba: int, nlb: int) -> None:
-        """Section 2.1.1.5: state, write pointer and capacity are looked at first, only then are resources taken."""
-        zones = self.zones
         index, offset = divmod(slba, self._zsze)
+        self._admit_write(index, offset, nlb)
+
+    def _admit_write(self, index: int, offset: int, nlb: int) -> None:
+        """Section 2.1.1.5: state, write pointer and capacity are looked at first, only then are resources taken.
+
+        An append comes with the zone it names: the write pointer of a full one may be where the next zone starts.
+        """
+        zones = self.zones
         outcome = TRANSITIONS[zones.zs[index], Event.WRITE]
         if isinstance(outcome, Status):
             raise StatusError(outcome)

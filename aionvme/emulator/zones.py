@@ -54,10 +54,6 @@ class ZoneTable:
             if zs in ACTIVE_STATES:
                 self.fire(index, Event.POWER_LOSS if self.written[index] else Event.POWER_LOSS_UNWRITTEN)
 
-    def wp(self, index: int) -> int:
-        """The write pointer of a zone that can be written to."""
-        return index * self.zsze + self.written[index]
-
     def fire(self, index: int, event: Event) -> None:
         """Let ``event`` happen to a zone, or raise the StatusError that ends it."""
         before = self.zs[index]

@@ -134,8 +134,9 @@ async def test_an_exception_in_the_body_drains_first(place: Place) -> None:
 
 async def test_cancelling_the_body_drains_first(place: Place) -> None:
     """So does leaving by cancellation, with the cancelled tasks' own commands in flight."""
-    with anyio.move_on_after(0.002) as scope:
+    with anyio.CancelScope() as scope:
         async with place.open(place.nvm_4096) as ns, anyio.create_task_group() as tasks:
+            scope.deadline = anyio.current_time() + 0.002
 
             async def hammer() -> None:
                 while True:

@@ -1,0 +1,45 @@
+"""Which path commands take, and why not a better one: on the emulated device, and in the guest on a real one."""
+
+import pytest
+
+import aionvme
+from tests.conftest import IN_VM, Place
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_queue_that_was_asked_for_is_the_one_in_use(place: Place) -> None:
+    """A queue named explicitly is given, with nothing to explain."""
+    async with place.open(place.zns, depth=16) as ns:
+        assert (ns.queue.kind, ns.queue.depth, ns.queue.why_not) == (place.queue, 16, {})
+
+
+if IN_VM:
+
+    async def test_auto_takes_the_best_there_is(place: Place) -> None:
+        """With poll queues on a mainline kernel, auto polls, and says why it does not use a raw queue."""
+        async with aionvme.open(place.nvm_512) as ns:
+            assert ns.queue.kind == "polled"
+            assert list(ns.queue.why_not) == ["raw"]
+            assert "never reached mainline" in str(ns.queue)
+
+    async def test_a_raw_queue_is_refused_with_the_reason(place: Place) -> None:
+        """queue="raw" on a mainline kernel raises and says what is missing."""
+        with pytest.raises(aionvme.UsageError, match="raw_queues"):
+            async with aionvme.open(place.nvm_512, queue="raw"):
+                pass
+
+    async def test_more_depth_than_the_device_has_is_refused(place: Place) -> None:
+        """A depth above queue/nr_requests would leave commands waiting in the kernel."""
+        with pytest.raises(aionvme.UsageError, match="nr_requests"):
+            async with place.open(place.nvm_512, depth=16384):
+                pass
+
+    @pytest.mark.parametrize(
+        ("node", "hint"), [("/dev/nvme0n1", "/dev/ng0n1"), ("/dev/nvme0", "/dev/ng0n1")], ids=["block", "controller"]
+    )
+    async def test_the_neighbours_of_a_namespace_point_to_it(place: Place, node: str, hint: str) -> None:
+        """The block device and the controller are refused, naming the node that would do."""
+        with pytest.raises(aionvme.UsageError, match=hint):
+            async with place.open(node):
+                pass

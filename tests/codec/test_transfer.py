@@ -1,0 +1,117 @@
+"""How much each command moves and which way: what keeps a device from writing past a buffer."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aionvme.nvme import admin, nvm, zoned
+from aionvme.nvme.command import Command
+from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
+from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction, io_data_len
+
+OUT, IN, NONE = Direction.HOST_TO_CONTROLLER, Direction.CONTROLLER_TO_HOST, Direction.NONE
+
+IO_DIRECTION = {
+    NvmOpcode.FLUSH: NONE,
+    NvmOpcode.WRITE: OUT,
+    NvmOpcode.READ: IN,
+    NvmOpcode.WRITE_UNCORRECTABLE: NONE,
+    NvmOpcode.COMPARE: OUT,
+    NvmOpcode.WRITE_ZEROES: NONE,
+    NvmOpcode.DATASET_MANAGEMENT: OUT,
+    NvmOpcode.VERIFY: NONE,
+    NvmOpcode.COPY: OUT,
+    NvmOpcode.ZONE_MANAGEMENT_SEND: OUT,
+    NvmOpcode.ZONE_MANAGEMENT_RECEIVE: IN,
+    NvmOpcode.ZONE_APPEND: OUT,
+}
+ADMIN_DIRECTION = {
+    AdminOpcode.GET_LOG_PAGE: IN,
+    AdminOpcode.IDENTIFY: IN,
+    AdminOpcode.SET_FEATURES: OUT,
+    AdminOpcode.GET_FEATURES: IN,
+}
+
+# command, bytes at 512 B blocks, bytes at 4096 B blocks, blocks addressed
+IO_LENGTH: dict[str, tuple[Command, int | None, int | None, int | None]] = {
+    "flush": (nvm.flush(), 0, 0, None),
+    "read 1": (nvm.read(0, 1), 512, 4096, 1),
+    "read 65536 fua": (nvm.read(0, 65536, fua=True, limited_retry=True), 65536 * 512, 65536 * 4096, 65536),
+    "write 8 dtype": (nvm.write(0, 8, dtype=15, dspec=65535), 4096, 32768, 8),
+    "compare 2": (nvm.compare(0, 2), 1024, 8192, 2),
+    "append 16": (zoned.zone_append(0, 16, piremap=True), 8192, 65536, 16),
+    "write zeroes": (nvm.write_zeroes(0, 8, deac=True), 0, 0, 8),
+    "write uncorrectable": (nvm.write_uncorrectable(0, 8), 0, 0, 8),
+    "verify": (nvm.verify(0, 8), 0, 0, 8),
+    "dsm 1": (nvm.dataset_management(1), 16, 16, None),
+    "dsm 256": (nvm.dataset_management(256, deallocate=True), 4096, 4096, None),
+    "copy 1": (nvm.copy(0, 1, fua=True), 32, 32, None),
+    "copy 128": (nvm.copy(0, 128), 4096, 4096, None),
+    # Descriptor format 1 (bits 11:8 of dword 12) has entries of 40 bytes.
+    "copy format 1": (Command(NvmOpcode.COPY, cdw12=0x165), 102 * 40, 102 * 40, None),
+    "reset": (zoned.zone_management_send(ZoneSendAction.RESET, select_all=True), 0, 0, None),
+    "open": (zoned.zone_management_send(ZoneSendAction.OPEN, 0, zsaso=True), 0, 0, None),
+    "extension": (zoned.zone_management_send(ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION), None, None, None),
+    "report": (zoned.zone_management_receive(ZoneReceiveAction.REPORT_ZONES, 0, 4096), 4096, 4096, None),
+    "vendor out": (Command(0x81), None, None, None),
+    "vendor none": (Command(0x80), 0, 0, None),
+}
+
+
+@pytest.mark.parametrize("opcode", NvmOpcode)
+def test_io_direction(opcode: NvmOpcode) -> None:
+    """Every I/O opcode moves data the way its figure says."""
+    assert direction(opcode) is IO_DIRECTION[opcode]
+
+
+@pytest.mark.parametrize("opcode", AdminOpcode)
+def test_admin_direction(opcode: AdminOpcode) -> None:
+    """Every admin opcode moves data the way its figure says."""
+    assert direction(opcode) is ADMIN_DIRECTION[opcode]
+
+
+def test_vendor_direction() -> None:
+    """Vendor specific opcodes follow the same two bits, both set for both ways."""
+    assert [direction(0xC0 + n) for n in range(4)] == [NONE, OUT, IN, Direction.BIDIRECTIONAL]
+
+
+@pytest.mark.parametrize(("command", "small", "large", "blocks"), IO_LENGTH.values(), ids=IO_LENGTH)
+def test_io_length(command: Command, small: int | None, large: int | None, blocks: int | None) -> None:
+    """The bytes a command moves follow from its dwords and the block size; None where only its vendor knows."""
+    assert (io_data_len(command, 512), io_data_len(command, 4096), blocks_of(command)) == (small, large, blocks)
+
+
+def test_every_io_opcode_has_a_length() -> None:
+    """No opcode goes to a device with an unchecked length, but for the one action that sends an extension."""
+    for opcode in NvmOpcode:
+        assert io_data_len(Command(opcode), 512) is not None
+    assert {command.opcode for command, *_ in IO_LENGTH.values()} >= set(NvmOpcode)
+
+
+def test_interleaved_metadata_is_counted_with_the_block() -> None:
+    """Eight bytes of metadata a block, interleaved, make each block that much longer."""
+    assert io_data_len(nvm.read(0, 8), 512 + 8) == 8 * 520
+
+
+@settings(deadline=None)
+@given(st.integers(1, 65536), st.sampled_from([512, 520, 4096, 4160]))
+def test_block_commands_move_their_blocks(nlb: int, lba_size: int) -> None:
+    """Read, write, compare and append move nlb blocks, whatever else the dwords hold."""
+    for build in (nvm.read, nvm.write, nvm.compare, zoned.zone_append):
+        for fua in (False, True):
+            assert io_data_len(build(0, nlb, fua=fua), lba_size) == nlb * lba_size
+
+
+@pytest.mark.parametrize("len_bytes", [4, 64, 4096, 1 << 20, 1 << 34])
+def test_requested_lengths_come_back(len_bytes: int) -> None:
+    """Log pages and zone reports move what was asked for, across the halves of the number of dwords too."""
+    assert admin_data_len(admin.get_log_page(2, len_bytes, lsp=0x7F, rae=True)) == len_bytes
+    assert io_data_len(zoned.zone_management_receive(ZoneReceiveAction.REPORT_ZONES, 0, len_bytes), 512) == len_bytes
+
+
+def test_admin_length() -> None:
+    """Identify moves 4096 bytes; features move what only their identifier tells; deleting a queue moves nothing."""
+    assert admin_data_len(admin.identify(1)) == 4096
+    assert admin_data_len(admin.get_features(7)) is None
+    assert admin_data_len(admin.set_features(7, 0)) is None
+    assert admin_data_len(Command(0x00, nsid=0)) == 0
