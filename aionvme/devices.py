@@ -4,6 +4,7 @@ A namespace has a generic character device, ``/dev/ngXnY``, which takes passthro
 ``/dev/nvmeXnY``. Its controller is ``/dev/nvmeX``; with multipath there are several, found under the subsystem.
 """
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -51,7 +52,13 @@ def find(path: Path) -> GenericDevice:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise FileNotFoundError(2, "no such device: `aionvme list` shows those there are", str(path)) from None
+        known = (SYSFS / "class/nvme-generic" / path.name).exists()
+        problem = (
+            "the kernel has this namespace but there is no device node for it: give it to the container, or start udev"
+            if known
+            else "no such device: `aionvme list` shows those there are"
+        )
+        raise FileNotFoundError(errno.ENOENT, problem, str(path)) from None
     name = _sysfs_name(status)
     if stat.S_ISCHR(status.st_mode) and (SYSFS / "class/nvme-generic" / name).exists():
         return GenericDevice(path, name, _controller_of(name))
@@ -79,18 +86,19 @@ def _describe(status: os.stat_result, name: str) -> str:
 def _controller_of(name: str) -> Path:
     parent = Path(os.path.realpath(SYSFS / "class/nvme-generic" / name / "device"))
     if parent.name.startswith("nvme-subsys"):
-        live = [entry for entry in sorted(parent.glob("nvme[0-9]*")) if _text(entry / "state") == "live"]
+        live = [entry for entry in sorted(parent.glob("nvme[0-9]*")) if attribute_text(entry / "state") == "live"]
         if live:
             return Path("/dev", live[0].name)
     return Path("/dev", parent.name)
 
 
 def _integer(path: Path) -> int | None:
-    text = _text(path)
+    text = attribute_text(path)
     return int(text) if text is not None and text.lstrip("-").isdigit() else None
 
 
-def _text(path: Path) -> str | None:
+def attribute_text(path: Path) -> str | None:
+    """The text of a sysfs attribute, None where it is not there or not to be read."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aionvme.buffers import BufferPool, span_of
 from aionvme.driver.driver import Driver
-from aionvme.errors import NvmeError, nvme_error
+from aionvme.errors import NvmeError, UsageError, nvme_error
 from aionvme.geometry import Geometry, max_transfer
 from aionvme.namespace import Namespace
 from aionvme.nvme.admin import IDENTIFY_LEN_BYTES, identify
@@ -40,7 +40,10 @@ async def open_namespace(
         stack.push_async_callback(io.aclose)
         admin = Driver(attachment.admin, f"the controller of {attachment.target}")
         stack.push_async_callback(admin.aclose)
-        geometry = await _identify(admin, attachment.nsid, attachment.max_transfer_bytes)
+        try:
+            geometry = await _identify(admin, attachment.nsid, attachment.max_transfer_bytes)
+        except ValueError as error:
+            raise UsageError(f"{attachment.target} cannot be used: {error}") from None
         pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
         yield Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
 

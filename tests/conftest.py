@@ -100,6 +100,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("paths")
     for path, numbers in sorted(counts.items()):
         terminalreporter.line(f"{path}: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items()))
-    if directory := os.environ.get("AIONVME_VM_RESULTS") or os.environ.get("AIONVME_TEST_RESULTS"):
+    if directory := os.environ.get("AIONVME_VM_RESULTS"):
         name = "guest.json" if IN_VM else "host.json"
         Path(directory, name).write_text(json.dumps(counts))

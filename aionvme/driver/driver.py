@@ -16,7 +16,6 @@ from enum import Enum
 from types import MappingProxyType
 
 import anyio
-import anyio.lowlevel
 
 from aionvme.driver import hosts
 from aionvme.driver.request import Request, Submission
@@ -38,8 +37,8 @@ CQE_CAUSES = MappingProxyType(
     {
         errno.EINTR: "the host cancelled it: the controller was reset, or the command timed out",
         errno.EIO: "the host gave the command up: the controller was reset or removed",
-        errno.EINVAL: "the kernel refused it: a wrong nsid, more data than the controller or the block layer takes at once, or no "
-        "path to the namespace",
+        errno.EINVAL: "the kernel refused it: a wrong nsid, more data than the controller or the block layer takes at once, "
+        "or no path to the namespace",
         errno.EFAULT: "a buffer is not where it was registered",
         errno.ENOTTY: "an admin command needs the controller's device node, an I/O command the namespace's",
         errno.EOPNOTSUPP: "this device takes no passthrough commands through io_uring: that needs Linux 5.19, polling 6.1",
@@ -76,8 +75,7 @@ class Driver:
         self._state = _State.OPEN
         self._in_flight: dict[int, tuple[Request, int, Submission]] = {}
         self._next_user_data = 0
-        # fast_acquire: a free place is taken without a pass of the loop.
-        self._places = anyio.Semaphore(queue.depth, fast_acquire=True)
+        self._places = anyio.Semaphore(queue.depth)
         self._drained: Request | None = None
         self._drain_deadline = 0.0
         self._host = hosts.bind(self._turn, queue.fileno())
@@ -90,11 +88,14 @@ class Driver:
         failing completion says why. Raises OSError where the operating system, not the device, ended a command.
         """
         self.check_usable()
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await self._host.checkpoint_if_cancelled()
         request = Request()
         try:
             for submission in submissions:
-                await self._places.acquire()
+                try:
+                    self._places.acquire_nowait()
+                except anyio.WouldBlock:
+                    await self._places.acquire()
                 if self._state is not _State.OPEN:
                     self._places.release()
                     self.check_usable()
@@ -172,12 +173,18 @@ class Driver:
         if self._state not in (_State.OPEN, _State.CLOSING):
             return None
         try:
-            completions = self.queue.tick(REAP_BUDGET)
+            return self._advance()
         except OSError as error:
             self._break(error)
             return None
+        except BaseException as error:
+            # A defect, ours or the kernel's (a completion that nobody asked for): loud, but with nobody left waiting.
+            self._break(os_error(errno.EIO, f"the queue of {self._target} is in disorder: {error!r}"))
+            raise
+
+    def _advance(self) -> float | None:
         progress = False
-        for user_data, res, result in completions:
+        for user_data, res, result in self.queue.tick(REAP_BUDGET):
             progress = True
             request, index, _ = self._in_flight.pop(user_data)
             request.outcomes[index] = (res, result)

@@ -47,6 +47,9 @@ class Host(Protocol):
     def wake(self, request: Request) -> None:
         """Let the task that waits for a request go on."""
 
+    async def checkpoint_if_cancelled(self) -> None:
+        """Before anything is submitted: raise where the task is known to be cancelled already."""
+
     async def wait(self, request: Request) -> None:
         """Wait until every command of a request has completed; a cancellation is put off until then."""
 
@@ -93,6 +96,9 @@ class AsyncioHost:
         waiter: asyncio.Future[None] | None = request.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """Nothing: asyncio throws at a task when it waits, and asking anyio's scopes costs as much as the command."""
 
     async def wait(self, request: Request) -> None:
         """See :meth:`Host.wait`; raises CancelledError only after the last completion."""
@@ -167,6 +173,10 @@ class TrioHost:
         if request.waiter is not None:
             self._trio.lowlevel.reschedule(request.waiter)
             request.waiter = None
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """The wait that follows declines to be cancelled, so this is where a cancelled task gets its exception."""
+        await self._trio.lowlevel.checkpoint_if_cancelled()
 
     async def wait(self, request: Request) -> None:
         """See :meth:`Host.wait`."""

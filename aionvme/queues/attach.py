@@ -97,9 +97,8 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         raise UsageError(
             f"queue='emulated': {device.path} is a real device; an emulated one is opened as 'emu:zns' or 'emu:nvm'"
         )
-    nr_requests = device.queue_limit("nr_requests")
-    if nr_requests is not None and depth > nr_requests:
-        raise UsageError(f"depth={depth}: the device's queue holds {nr_requests} requests (queue/nr_requests in sysfs)")
+    # More would wait in the kernel, where they hold resources, rather than here, where they can still be cancelled.
+    depth = min(depth, device.queue_limit("nr_requests") or depth)
     with ExitStack() as undo:
         fd = _open(device.path, undo)
         controller = _open(device.controller, undo)
@@ -107,7 +106,7 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         undo.callback(admin.close)
         io, why_not = _open_queue(device, fd, choice, depth)
         undo.callback(io.close)
-        nsid = fcntl.ioctl(fd, lib.NVME_IOCTL_ID)
+        nsid = _nsid(fd, device.path)
         undo.pop_all()
     segments = device.queue_limit("max_segments") or SEGMENTS
 
@@ -141,6 +140,13 @@ def _open(path: Path, undo: ExitStack) -> int:
     return fd
 
 
+def _nsid(fd: int, path: Path) -> int:
+    try:
+        return fcntl.ioctl(fd, lib.NVME_IOCTL_ID)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, asking for its namespace identifier", str(path)) from None
+
+
 def _max_transfer(device: GenericDevice, segments: int) -> int:
     # A buffer that starts inside a page touches one page more than its length fills, and each may be a segment of its own.
     limit = (segments - 1) * PAGE_SIZE
@@ -151,7 +157,7 @@ def _max_transfer(device: GenericDevice, segments: int) -> int:
 def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[RingQueue, dict[str, str]]:
     """The queue that was asked for, or the best one with the reasons against those before it."""
     why_not: dict[str, str] = {}
-    for kind, obstacle in (("raw", _no_raw), ("polled", _no_polled)):
+    for kind, obstacle in (("raw", why_not_raw), ("polled", why_not_polled)):
         if choice not in ("auto", kind):
             continue
         reason = obstacle(device)
@@ -163,13 +169,15 @@ def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int)
     return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=depth), why_not
 
 
-def _no_raw(device: GenericDevice) -> str | None:
+def why_not_raw(device: GenericDevice) -> str | None:
+    """Why a device's commands cannot take a raw queue, None where they can."""
     if driver_parameter("raw_queues") is None:
         return "this kernel's nvme driver has no raw queues (parameter raw_queues): they never reached mainline Linux"
     return "this version of aionvme does not use the raw queues of this kernel"
 
 
-def _no_polled(device: GenericDevice) -> str | None:
+def why_not_polled(device: GenericDevice) -> str | None:
+    """Why a device's commands cannot be polled for, None where they can. Raises OSError where there is no io_uring."""
     if device.queue_limit("io_poll") != 1:
         queues = driver_parameter("poll_queues")
         return (

@@ -146,8 +146,11 @@ class RingQueue:
         return self._eventfd
 
     def register(self, addr: int, len_bytes: int) -> int | None:
-        """Put memory into the ring's table of buffers; None where the table or the memory that may be locked is used up."""
-        if not self._free_buffers:
+        """Put memory into the ring's table of buffers; None where the table or the memory that may be locked is used up.
+
+        None as well once the queue is closed: memory can outlive it.
+        """
+        if self._ring is None or not self._free_buffers:
             return None
         index = self._free_buffers[-1]
         if lib.aionvme_ring_set_buffer(self._ring, index, ffi.cast("void *", addr), len_bytes) < 0:
@@ -156,14 +159,18 @@ class RingQueue:
         return index
 
     def unregister(self, buf_index: int) -> None:
-        """Take a buffer out of the table."""
+        """Take a buffer out of the table; once the queue is closed it is out already."""
+        if self._ring is None:
+            return
         _check(lib.aionvme_ring_set_buffer(self._ring, buf_index, ffi.NULL, 0), "unregistering a buffer")
         self._free_buffers.append(buf_index)
 
     def close(self) -> None:
-        """Unmap and close the ring."""
-        lib.aionvme_ring_close(self._ring)
-        self._ring = ffi.NULL
+        """Unmap and close the ring; a second time, do nothing."""
+        if self._ring is not None:
+            lib.aionvme_ring_close(self._ring)
+            # cffi takes no None for a pointer: a call that comes too late raises TypeError and touches no freed memory.
+            self._ring = None
 
 
 def _open_ring(depth: int, iopoll: bool) -> Any:

@@ -37,7 +37,7 @@ async def test_any_contiguous_buffer_is_written(nvm: aionvme.Namespace, kind: st
     data = {
         "bytes": raw.tobytes(),
         "bytearray": bytearray(raw),
-        "memoryview": memoryview(raw),
+        "memoryview": memoryview(raw.tobytes()),
         "2d array": raw.reshape(2, -1),
         "float array": raw.view(np.float64),
         "registered slice": registered,

@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 def run(name: str, *arguments: str) -> str:
     """The output of an example."""
-    command = [sys.executable, "-W", "error", EXAMPLES / name, *arguments]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -42,4 +42,7 @@ def test_zone_append(place: Place, name: str) -> None:
 def test_any_opcode(place: Place) -> None:
     """Each completion is printed with its status."""
     lines = run("any_opcode.py", place.nvm_4096).splitlines()
-    assert [name in line for name, line in zip(("Successful", "Compare Failure", "Successful", "Opcode"), lines, strict=True)]
+    assert [
+        name in line
+        for name, line in zip(("Successful", "Compare Failure", "Successful", "Opcode"), lines, strict=True)
+    ]

@@ -64,7 +64,9 @@ async def test_a_cancelled_task_goes_on_when_its_command_has_completed(place: Pl
                 await ns.read(0, 64, into=buffer)
             assert ns._io.in_flight == 0
             buffer = None
-            await anyio.lowlevel.checkpoint()  # the loop lets go of the CancelledError, whose traceback shows the buffer
+            await (
+                anyio.lowlevel.checkpoint()
+            )  # the loop lets go of the CancelledError, whose traceback shows the buffer
             gc.collect()
             assert ref() is None
 
@@ -126,7 +128,7 @@ async def test_an_exception_in_the_body_drains_first(place: Place) -> None:
                 for i in range(20):
                     tasks.start_soon(read, ns, i)
                 while ns._io.in_flight < 20:
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
                 raise KeyError("boom")
         assert ns._io.in_flight == 0
     assert sorted(done) == list(range(20))
@@ -159,12 +161,11 @@ async def test_tasks_that_wait_for_a_place_end_when_the_namespace_closes(place: 
         except aionvme.ClosedError:
             ended.append("closed")
 
-    async with anyio.create_task_group() as tasks:
-        async with place.open(place.nvm_4096, depth=4) as ns:
-            for _ in range(50):
-                tasks.start_soon(read, ns)
-            while ns._io.in_flight < 4:
-                await anyio.sleep(0)
+    async with anyio.create_task_group() as tasks, place.open(place.nvm_4096, depth=4) as ns:
+        for _ in range(50):
+            tasks.start_soon(read, ns)
+        while ns._io.in_flight < 4:
+            await anyio.lowlevel.checkpoint()
     assert len(ended) == 50
     assert ended.count("closed") > 0
     assert ended.count("read") >= 4
@@ -225,7 +226,7 @@ async def test_a_forked_child_is_refused_and_the_parent_goes_on(place: Place) ->
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
             while not ns._io.in_flight:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             child = os.fork()
             if child == 0:
                 os._exit(_use_in_child(ns))

@@ -1,7 +1,7 @@
 """Bad input is refused with a message that says what was wrong and what would do, and nothing is submitted."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -73,7 +73,9 @@ async def test_calls_on_a_conventional_namespace(nvm: Namespace, call: Call, mes
     ("call", "message"),
     [
         pytest.param(
-            lambda ns: ns.zone_append(0, np.zeros(ns.max_append_bytes + 4096, np.uint8)), "at most 131072", id="above ZASL"
+            lambda ns: ns.zone_append(0, np.zeros(ns.max_append_bytes + 4096, np.uint8)),
+            "at most 131072",
+            id="above ZASL",
         ),
         pytest.param(lambda ns: ns.zone_append(1, block(ns)), "does not start a zone", id="inside a zone"),
         pytest.param(lambda ns: ns.zone_append(ns.nsze, block(ns)), "does not start a zone", id="beyond the end"),
@@ -105,7 +107,9 @@ async def test_calls_on_a_zoned_namespace(zns: Namespace, call: Call, message: s
         pytest.param(lambda ns: ns.submit(Command(0x100)), "opcode = 256", id="opcode above 8 bits"),
         pytest.param(lambda ns: ns.submit(Command(0x90, cdw15=1 << 32)), "cdw15", id="dword above 32 bits"),
         pytest.param(lambda ns: ns.submit(Command(0x90, cdw2=-1)), "cdw2", id="negative dword"),
-        pytest.param(lambda ns: ns.submit(Command(0x90, timeout_ms=1.5)), "timeout_ms", id="fractional time"),
+        pytest.param(
+            lambda ns: ns.submit(Command(0x90, timeout_ms=cast(int, 1.5))), "timeout_ms", id="fractional time"
+        ),
         pytest.param(
             lambda ns: ns.submit(Command(0x82), into=np.zeros(8 << 20, np.uint8)), "at most", id="vendor above MDTS"
         ),

@@ -1,5 +1,7 @@
 """Which path commands take, and why not a better one: on the emulated device, and in the guest on a real one."""
 
+from pathlib import Path
+
 import pytest
 
 import aionvme
@@ -29,11 +31,12 @@ if IN_VM:
             async with aionvme.open(place.nvm_512, queue="raw"):
                 pass
 
-    async def test_more_depth_than_the_device_has_is_refused(place: Place) -> None:
-        """A depth above queue/nr_requests would leave commands waiting in the kernel."""
-        with pytest.raises(aionvme.UsageError, match="nr_requests"):
-            async with place.open(place.nvm_512, depth=16384):
-                pass
+    async def test_depth_ends_at_what_the_device_has(place: Place) -> None:
+        """No more commands are in flight than the device's queue has requests for, and ns.queue says how many."""
+        nr_requests = int(Path("/sys/class/block/nvme0n1/queue/nr_requests").read_text())
+        async with place.open(place.nvm_512, depth=16384) as ns:
+            assert ns.queue.depth == nr_requests < 16384
+            assert ns._io.queue.depth == nr_requests
 
     @pytest.mark.parametrize(
         ("node", "hint"), [("/dev/nvme0n1", "/dev/ng0n1"), ("/dev/nvme0", "/dev/ng0n1")], ids=["block", "controller"]

@@ -79,4 +79,4 @@ def test_opening_outside_of_an_event_loop_is_refused() -> None:
     """Without asyncio or trio running there is nothing to wait on."""
     context = aionvme.open("emu:nvm")
     with pytest.raises(aionvme.UsageError, match="no event loop"):
-        context.__aenter__().send(None)  # type: ignore[attr-defined]
+        context.__aenter__().send(None)

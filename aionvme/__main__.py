@@ -1,0 +1,7 @@
+"""``python -m aionvme`` is the ``aionvme`` command."""
+
+import sys
+
+from aionvme.cli import main
+
+sys.exit(main())

@@ -1,0 +1,249 @@
+"""The doctor finds real causes: what it is shown is really forbidden, missing or too small."""
+
+import errno
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aionvme import devices, doctor
+from aionvme.cli import main
+from aionvme.errors import os_error
+from aionvme.queues.attach import why_not_polled, why_not_raw
+from aionvme.queues.ring import SETUP_CAUSES
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def checks_of(diagnosed: dict[str, Any], target: str | None = None) -> dict[str, dict[str, str]]:
+    """The checks of the machine or of a target, by name."""
+    checks = diagnosed["machine"]
+    if target is not None:
+        (checks,) = (found["checks"] for found in diagnosed["targets"] if found["target"] == target)
+    return {check["name"]: check for check in checks}
+
+
+def test_every_flaw_has_a_remedy(run: Run) -> None:
+    """Whatever is not ok says what to do, whatever machine this is; the exit status counts the failures."""
+    finished = run("doctor", "--json")
+    diagnosed = json.loads(finished.stdout)
+    failed = [check for check in diagnosed["machine"] if check["verdict"] == "fail"]
+    assert finished.returncode == bool(diagnosed["failed"])
+    assert len(failed) <= diagnosed["failed"]
+    assert all(check["found"] for check in diagnosed["machine"])
+    assert all(check["remedy"] for check in diagnosed["machine"] if check["verdict"] != "ok")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+def test_io_uring_behind_seccomp(run: Run, number: int) -> None:
+    """A filter that forbids or hides io_uring is told from a sysctl that switches it off."""
+    finished = run("doctor", "--json", limits=f"errno={number}")
+    assert finished.returncode == 1, finished.stderr
+    checks = checks_of(json.loads(finished.stdout))
+    assert checks["io_uring"]["verdict"] == "fail"
+    assert SETUP_CAUSES[number] in checks["io_uring"]["found"]
+    assert errno.errorcode[number] in checks["io_uring"]["found"]
+    disabled = Path("/proc/sys/kernel/io_uring_disabled")
+    if number == errno.ENOSYS or not disabled.exists() or disabled.read_text().strip() == "0":
+        assert "runs under a seccomp filter" in checks["io_uring"]["remedy"]
+        assert "io_uring_setup" in checks["io_uring"]["remedy"]
+    assert checks["big entries"]["verdict"] == checks["polling"]["verdict"] == "absent"
+
+
+def test_page_without_io_uring(run: Run) -> None:
+    """People read the same, and that the emulator still works."""
+    finished = run("doctor", limits=f"errno={errno.EPERM}")
+    assert finished.returncode == 1
+    assert "1 check failed" in finished.stdout
+    assert "'emu:zns'" in finished.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+def test_demo_without_io_uring(run: Run, number: int) -> None:
+    """The emulated device needs no ring at all."""
+    finished = run("demo", "--json", limits=f"errno={number},nobody,memlock=0")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["verified"] is True
+
+
+def test_small_memlock(run: Run) -> None:
+    """An unprivileged user who may lock nothing is warned; it is no failure, commands go without registration."""
+    finished = run("doctor", "--json", limits="memlock=0,nobody")
+    memlock = checks_of(json.loads(finished.stdout))["memlock"]
+    assert memlock["verdict"] == "warn"
+    assert "RLIMIT_MEMLOCK is 0 KiB" in memlock["found"]
+    assert "ulimit -l" in memlock["remedy"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_IPC_LOCK to show that it lifts the limit")
+def test_capability_lifts_memlock(run: Run) -> None:
+    """The same limit is nothing to a process with CAP_IPC_LOCK."""
+    memlock = checks_of(json.loads(run("doctor", "--json", limits="memlock=0").stdout))["memlock"]
+    assert memlock["verdict"] == "ok"
+    assert "CAP_IPC_LOCK" in memlock["found"]
+
+
+@pytest.mark.parametrize(
+    ("disabled", "group", "words"),
+    [
+        ("2", "-1", "off for everybody: sysctl -w kernel.io_uring_disabled=0"),
+        ("1", "-1", "name a group in kernel.io_uring_group"),
+        ("1", "4242", "join the group with id 4242"),
+        ("0", "-1", "no seccomp filter is at work"),
+        (None, None, "this kernel has no sysctl"),
+    ],
+)
+def test_causes_of_eperm(
+    disabled: str | None,
+    group: str | None,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The remedy follows from the sysctls and from this process's own status."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/status").write_text("CapEff:\t0000000000000000\nSeccomp:\t0\n")
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    for name, value in (("io_uring_disabled", disabled), ("io_uring_group", group)):
+        if value is not None:
+            (tmp_path / "sys/kernel" / name).write_text(value + "\n")
+    monkeypatch.setattr(doctor, "PROC", tmp_path)
+    fail_rings(monkeypatch, errno.EPERM)
+    assert main(["doctor", "--json"]) == 1
+    io_uring = checks_of(json.loads(capsys.readouterr().out))["io_uring"]
+    assert io_uring["verdict"] == "fail"
+    assert words in io_uring["remedy"]
+
+
+def test_old_kernel(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """EINVAL means that io_uring is there, without big entries; the version says what a newer one brings."""
+    fail_rings(monkeypatch, errno.EINVAL)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "5.15.0-91-generic", "", "x86_64")))
+    assert main(["doctor", "--json"]) == 1
+    checks = checks_of(json.loads(capsys.readouterr().out))
+    assert checks["kernel"]["verdict"] == "warn"
+    assert "5.19" in checks["kernel"]["remedy"]
+    assert checks["io_uring"]["verdict"] == "ok"
+    assert checks["big entries"]["verdict"] == "fail"
+    assert SETUP_CAUSES[errno.EINVAL] in checks["big entries"]["found"]
+
+
+def test_emulated_target(capsys: pytest.CaptureFixture[str]) -> None:
+    """An emulated namespace is opened and read like any other, where this machine can do nothing else."""
+    main(["doctor", "emu:zns", "--json"])
+    diagnosed = json.loads(capsys.readouterr().out)
+    checks = checks_of(diagnosed, "emu:zns")
+    assert {name: check["verdict"] for name, check in checks.items()} == {"open": "ok", "queue": "ok", "read": "ok"}
+    assert diagnosed["targets"][0]["queue"] == {"kind": "emulated", "depth": 64, "why_not": {}}
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/dev/ng99n9", "emu:zns?zones=0", "emu:tape", "/tmp"])
+def test_unusable_target(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A target that cannot be opened is a failed check with a remedy, and the machine is looked at all the same."""
+    assert main(["doctor", target, "--json"]) == 1
+    diagnosed = json.loads(capsys.readouterr().out)
+    (check,) = checks_of(diagnosed, target).values()
+    assert check["verdict"] == "fail"
+    assert check["remedy"]
+    assert diagnosed["targets"][0]["queue"] is None
+    assert "kernel" in checks_of(diagnosed)
+
+
+def test_device_without_nodes(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A namespace the kernel has and /dev has not: said of both nodes, and each reason is the one opening gives."""
+    assert main(["doctor", "--json"]) == 1
+    diagnosed = json.loads(capsys.readouterr().out)
+    machine = checks_of(diagnosed)
+    assert machine["poll queues"]["verdict"] == "warn"
+    assert "nvme.poll_queues=2" in machine["poll queues"]["remedy"]
+    assert machine["namespaces"]["found"] == "/dev/ng7n1"
+    checks = checks_of(diagnosed, "/dev/ng7n1")
+    for name, node in (("namespace node", "/dev/ng7n1"), ("controller node", "/dev/nvme7")):
+        assert checks[name]["verdict"] == "fail"
+        assert node in checks[name]["found"]
+        assert "--device" in checks[name]["remedy"]
+    assert checks["open"]["remedy"] == "mend what failed above first"
+
+
+def test_device_that_takes_no_commands(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """/dev/null in the place of a namespace: its nodes and limits are as told, opening it fails with the kernel's word."""
+    stand_in(sysfs)
+    assert main(["doctor", "/dev/null", "--json"]) == 1
+    checks = checks_of(json.loads(capsys.readouterr().out), "/dev/null")
+    device = devices.find(Path("/dev/null"))
+    assert checks["namespace node"]["verdict"] == "ok"
+    assert checks["limits"]["found"] == "max_hw_sectors_kb 512, max_segments 127, nr_requests 1023"
+    assert checks["polled queue"]["found"] == why_not_polled(device)
+    assert checks["raw queues"]["found"] == why_not_raw(device)
+    assert checks["open"]["verdict"] == "fail"
+
+
+def test_short_queue(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A device with fewer requests than aionvme.open() asks for by itself: said with the depth to pass."""
+    stand_in(sysfs)
+    (sysfs / "class/block/nvme7n1/queue/nr_requests").write_text("31\n")
+    (sysfs / "class/block/nvme7n1/queue/io_poll").write_text("1\n")
+    main(["doctor", "/dev/null", "--json"])
+    checks = checks_of(json.loads(capsys.readouterr().out), "/dev/null")
+    assert checks["limits"]["verdict"] == "warn"
+    assert "depth=31" in checks["limits"]["remedy"]
+    assert checks["polled queue"]["verdict"] in ("ok", "fail" if _ring_is_forbidden() else "ok")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_permissions() -> None:
+    """A node this user may not open: whose it is, and the command that helps."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        node = directory / "ng0n1"
+        node.touch(mode=0o600)
+        os.seteuid(65534)
+        try:
+            secret = doctor._node("namespace node", node)
+        finally:
+            os.seteuid(0)
+        node.chmod(0o644)
+        os.seteuid(65534)
+        try:
+            readable = doctor._node("namespace node", node)
+        finally:
+            os.seteuid(0)
+    assert secret.verdict == readable.verdict == "fail"
+    assert "uid 65534 may neither read nor write; it belongs to uid 0, gid 0, mode 0600" in secret.found
+    assert "uid 65534 may read only" in readable.found
+    assert f"setfacl -m u:65534:rw {node}" in secret.remedy
+
+
+def fail_rings(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have the kernel refuse every ring."""
+
+    def refuse() -> None:
+        raise os_error(number, "setting up an io_uring", SETUP_CAUSES)
+
+    monkeypatch.setattr(doctor, "_try_ring", refuse)
+
+
+def stand_in(sysfs: Path) -> None:
+    """Make /dev/null the character device of the namespace."""
+    status = Path("/dev/null").stat()
+    link = sysfs / f"dev/char/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("../../class/nvme-generic/ng7n1")
+    (sysfs / "class/nvme-generic/ng7n1/device").unlink()
+    (sysfs / "class/nvme-generic/ng7n1/device").symlink_to("../../nvme/null")
+    (sysfs / "class/nvme/null").mkdir()
+
+
+def _ring_is_forbidden() -> bool:
+    try:
+        doctor._try_ring()
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,91 @@
+"""info says what the device says; list says what sysfs shows, and what it does not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aionvme.cli import main
+
+
+def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The document a command prints."""
+    assert main([*arguments, "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_info_of_a_zoned_namespace(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every number of the spec comes back from the device."""
+    spec = "emu:zns?zones=10&zone_size=2MiB&zone_capacity=1MiB&lba=512&mar=5&mor=3&mdts=64KiB&zasl=16KiB"
+    document = json_of(capsys, "info", spec)
+    assert document["target"] == spec
+    assert document["namespace"]["nsze"] * 512 == document["namespace"]["size_bytes"] == 20 << 20
+    assert document["limits"] == {"max_transfer_bytes": 64 << 10, "max_append_bytes": 16 << 10}
+    assert document["controller"]["mdts_bytes"] == 4096 << document["controller"]["mdts"] == 64 << 10
+    assert document["queue"]["kind"] == "emulated"
+    zones = document["zones"]
+    assert (zones["nr_zones"], zones["zsze"], zones["zcap_min"], zones["zcap_max"]) == (10, 4096, 2048, 2048)
+    assert (zones["mar"], zones["mor"], zones["zasl_bytes"]) == (5, 3, 16 << 10)
+    assert zones["states"]["EMPTY"] == sum(zones["states"].values()) == 10
+    assert document["smart"]["media_and_data_integrity_errors"] == 0
+    assert document["smart_error"] is None
+
+
+def test_info_of_a_conventional_namespace(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has neither zones nor a limit on appends."""
+    document = json_of(capsys, "info", "emu:nvm?size=1MiB")
+    assert document["zones"] is None
+    assert document["namespace"]["zoned"] is False
+    assert document["limits"]["max_append_bytes"] is None
+
+
+def test_info_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """People see sizes in units, limits as such and the zones by state."""
+    assert main(["info", "emu:zns?zones=4&mor=2"]) == 0
+    page = capsys.readouterr().out
+    for part in ("16 MiB, 4096 blocks", "at most 2 zones open", "no limit", "4 empty", "35 C", "512 KiB"):
+        assert part in page
+
+
+def test_list_of_nothing(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no namespace the answer says so, and what works without one."""
+    (sysfs / "class/nvme-generic/ng7n1/device").unlink()
+    (sysfs / "class/nvme-generic/ng7n1").rmdir()
+    assert json_of(capsys, "list") == {"namespaces": []}
+    assert main(["list"]) == 0
+    page = capsys.readouterr().out
+    assert "no NVMe namespace" in page
+    assert "emu:zns" in page
+    assert "aionvme doctor" in page
+
+
+def test_list_of_a_device_without_nodes(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What sysfs shows is listed, and that neither node is in /dev is said, as in a container."""
+    (listed,) = json_of(capsys, "list")["namespaces"]
+    assert listed == {
+        "path": "/dev/ng7n1",
+        "controller": "/dev/nvme7",
+        "model": "Example ZNS SSD",
+        "serial": "S0123",
+        "size_bytes": 4 << 30,
+        "lba_size": 4096,
+        "zoned": True,
+        "notes": ["there is no device node /dev/ng7n1", "there is no device node /dev/nvme7"],
+    }
+    assert main(["list"]) == 0
+    page = capsys.readouterr().out
+    assert "4 GiB" in page
+    assert "zoned" in page
+    assert "/dev/ng7n1: there is no device node /dev/nvme7" in page
+
+
+def test_list_without_block_device(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A namespace of a command set the kernel does not know has no size; nothing is made up."""
+    (sysfs / "class/block").rename(sysfs / "class/none")
+    (listed,) = json_of(capsys, "list")["namespaces"]
+    assert (listed["size_bytes"], listed["lba_size"], listed["zoned"]) == (None, None, None)
+    assert any("no block device nvme7n1" in note for note in listed["notes"])
+    assert main(["list"]) == 0
+    assert " ? " in capsys.readouterr().out

@@ -1,0 +1,164 @@
+"""Boots the guest and runs a command in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkstemp
+from typing import BinaryIO
+
+from .cache import PROJECT, cache_root
+from .devices import CONTROLLER
+from .errors import BootOopsError, VmError
+from .initramfs import boot_files
+from .kernel import SERIES
+from .qemu import Folders, Machine, check_host, command_line
+
+# A boot takes a few seconds; a machine busy with other things may need more.
+BOOT_TIMEOUT = 120.0
+
+_GUEST_RUN = Path("/run")
+# Folders that the guest's own file systems hide.
+_HIDDEN = (Path("/dev"), Path("/proc"), _GUEST_RUN, Path("/sys"))
+# The kernel numbers its oopses.
+_OOPS = re.compile(r"\[#\d+\]|Kernel panic")
+
+
+def run_in_vm(
+    command: Sequence[str],
+    *,
+    kernel: str = "6.1",
+    cpus: int = 2,
+    polled_queues: int = 2,
+    timeout: float = 900.0,
+    output: BinaryIO | None = None,
+) -> int:
+    """Run ``command`` in a guest, in the project root, and return its exit code.
+
+    What it prints goes to ``output`` (stdout by default) while it runs.  ``timeout``, in seconds,
+    is for the run as a whole.  Raises `VmError` if the machine fails rather than the command.
+    """
+    check_host()
+    if kernel not in SERIES:
+        raise VmError(f"no kernel {kernel} here, but {', '.join(SERIES)}")
+    if polled_queues > cpus:
+        raise VmError(f"{polled_queues} polled queues need as many CPUs, says the nvme driver")
+    _check_visible()
+    root = cache_root()
+    boot = boot_files(kernel, root)
+    results = Path(os.environ.get("AIONVME_VM_RESULTS") or root / "results").absolute()
+    results.mkdir(parents=True, exist_ok=True)
+    machine = Machine(cpus=cpus, polled_queues=polled_queues, controller=CONTROLLER)
+
+    def attempt() -> int:
+        with TemporaryDirectory(prefix="aionvme-vm-") as scratch:
+            images, control = Path(scratch, "images"), Path(scratch, "control")
+            images.mkdir()
+            control.mkdir()
+            (control / "command").write_text(_script(command))
+            folders = Folders(images, control, results, _new_log(root))
+            arguments = command_line(machine, boot, folders)
+            status = _run(arguments, folders, timeout, output or sys.stdout.buffer)
+        folders.console.unlink()
+        return status
+
+    try:
+        return attempt()
+    except BootOopsError as error:
+        print(f"{error} (see {error.console}): booting again, once", file=sys.stderr, flush=True)
+        return attempt()
+
+
+def _check_visible() -> None:
+    """Raise if the guest could not see the project or the Python in use."""
+    for path in (PROJECT, Path(sys.prefix), Path(sys.base_prefix)):
+        for hidden in _HIDDEN:
+            if path.resolve().is_relative_to(hidden):
+                raise VmError(f"{path} is below {hidden}, where the guest has its own files")
+
+
+def _new_log(root: Path) -> Path:
+    """Return a new, empty file for a console's log."""
+    logs = root / "logs"
+    logs.mkdir(exist_ok=True)
+    descriptor, name = mkstemp(dir=logs, prefix=time.strftime("%Y%m%d-%H%M%S-"), suffix=".log")
+    os.close(descriptor)
+    return Path(name)
+
+
+def _script(command: Sequence[str]) -> str:
+    """Return the shell script that the guest's init runs in the host's root."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AIONVME_")}
+    for name in ("PATH", "VIRTUAL_ENV"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    environment |= {
+        "AIONVME_VM": "1",
+        "AIONVME_VM_RESULTS": str(_GUEST_RUN / "results"),
+        "HOME": str(_GUEST_RUN / "home"),
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(_GUEST_RUN / "tmp"),
+    }
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    line = shlex.join(["exec", "env", "-i", *settings, *command])
+    return f"cd {shlex.quote(str(PROJECT))} || exit\n{line}\n"
+
+
+def _run(arguments: list[str], folders: Folders, timeout: float, output: BinaryIO) -> int:
+    """Run QEMU to its end and return the command's exit code."""
+    started, status = folders.control / "started", folders.control / "status"
+    with (
+        folders.console.open("ab") as console,
+        subprocess.Popen(
+            arguments,
+            # Never written to; but with stdin at its end QEMU would take the port for unplugged.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=console,
+            # A Ctrl-C is ours to handle, not QEMU's.
+            start_new_session=True,
+        ) as qemu,
+    ):
+        assert qemu.stdout is not None
+        try:
+            for chunk in _chunks(qemu.stdout.fileno(), started, timeout):
+                output.write(chunk)
+                output.flush()
+        except TimeoutError as error:
+            raise VmError(str(error), folders.console) from None
+        finally:
+            qemu.kill()
+    if status.exists():
+        return int(status.read_text())
+    oopsed = _OOPS.search(folders.console.read_text(errors="replace")) is not None
+    what = "the guest's kernel oopsed" if oopsed else "the guest stopped"
+    if started.exists():
+        raise VmError(f"{what} while the command ran", folders.console)
+    failure = BootOopsError if oopsed else VmError
+    raise failure(f"{what} before the command started", folders.console)
+
+
+def _chunks(descriptor: int, started: Path, timeout: float) -> Iterator[bytes]:
+    """Yield what QEMU prints until it ends; the file ``started`` appears when the command runs."""
+    begin = time.monotonic()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while True:
+        elapsed = time.monotonic() - begin
+        if elapsed > timeout:
+            raise TimeoutError(f"the run was not over after {timeout:g} seconds")
+        if elapsed > BOOT_TIMEOUT and not started.exists():
+            raise TimeoutError(f"the guest had not booted after {BOOT_TIMEOUT:g} seconds")
+        if poll.poll(500):
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                return
+            yield chunk
