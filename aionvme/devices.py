@@ -6,6 +6,7 @@ A namespace has a generic character device, ``/dev/ngXnY``, which takes passthro
 
 import errno
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,12 @@ class GenericDevice:
     def queue_limit(self, attribute: str) -> int | None:
         """An integer attribute of the request queue (``max_hw_sectors_kb``, ``nr_requests``), None where it has none."""
         return _integer(SYSFS / "class/block" / self.block_name / "queue" / attribute)
+
+
+def kernel_version() -> tuple[int, int]:
+    """Major and minor version of the running kernel, (0, 0) where its release does not begin with them."""
+    match = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def driver_parameter(name: str) -> int | None:

@@ -78,9 +78,10 @@ def _zone_send_data(command: Command, lba_size: int) -> int | None:
     return None if command.cdw13 & 0xFF == 0x10 else 0
 
 
-def _copy_data(command: Command, lba_size: int) -> int:
-    entry = 32 if command.cdw12 >> 8 & 0xF in (0, 2) else 40  # formats 1 and 3 carry a larger guard
-    return ((command.cdw12 & 0xFF) + 1) * entry
+def _copy_data(command: Command, lba_size: int) -> int | None:
+    # By descriptor format; 1 and 3 carry larger tags; 2 and 3, of later revisions, name a source namespace.
+    entry = {0: 32, 1: 40, 2: 32, 3: 40}.get(command.cdw12 >> 8 & 0xF)
+    return None if entry is None else ((command.cdw12 & 0xFF) + 1) * entry
 
 
 _IO_DATA_LEN: dict[int, Callable[[Command, int], int | None]] = {

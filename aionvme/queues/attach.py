@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from aionvme._core import lib
-from aionvme.devices import GenericDevice, driver_parameter, find
+from aionvme.devices import GenericDevice, driver_parameter, find, kernel_version
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.device import NSID
 from aionvme.errors import UsageError
 from aionvme.queues.base import Queue, QueueKind
 from aionvme.queues.emulated import EmulatedQueue
+from aionvme.queues.polled import PolledQueue
 from aionvme.queues.ring import RingQueue
 
 QueueChoice = Literal["auto", "raw", "polled", "interrupt", "emulated"]
@@ -154,17 +155,18 @@ def _max_transfer(device: GenericDevice, segments: int) -> int:
     return limit if max_hw_sectors_kb is None else min(limit, max_hw_sectors_kb << 10)
 
 
-def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[RingQueue, dict[str, str]]:
+def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[Queue, dict[str, str]]:
     """The queue that was asked for, or the best one with the reasons against those before it."""
     why_not: dict[str, str] = {}
     for kind, obstacle in (("raw", why_not_raw), ("polled", why_not_polled)):
         if choice not in ("auto", kind):
             continue
         reason = obstacle(device)
-        if reason is None:
-            return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="polled", depth=depth), why_not
-        if choice == kind:
+        if choice == kind and reason is not None:
             raise UsageError(f"queue={kind!r} is not to be had for {device.path}: {reason}")
+        reason = reason or why_not_unasked()
+        if choice == kind or reason is None:
+            return PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=depth), why_not
         why_not[kind] = reason
     return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=depth), why_not
 
@@ -185,4 +187,14 @@ def why_not_polled(device: GenericDevice) -> str | None:
         )
     if not RingQueue.polling_supported():
         return "polled passthrough needs Linux 6.1"
+    return None
+
+
+def why_not_unasked() -> str | None:
+    """Why "auto" does not poll where polling can be had, None where it does."""
+    if kernel_version() < (6, 5):
+        return (
+            "Linux before 6.5 can crash in its polling of passthrough commands; queue='polled' polls all the same, and "
+            "sends what moves no data, which is what is known to crash, another way"
+        )
     return None

@@ -109,6 +109,24 @@ async def test_many_tasks_at_once(nvm: aionvme.Namespace) -> None:
     assert np.array_equal(await nvm.read(2000, 300), data)
 
 
+async def test_commands_with_and_without_data_at_once(nvm: aionvme.Namespace) -> None:
+    """Commands that move data and commands that move none go through one queue together, and each does its own."""
+    data = blocks(nvm, 100)
+    size = nvm.lba_size
+
+    async def work(i: int) -> None:
+        await nvm.write(3000 + i, data[i * size : (i + 1) * size])
+        await nvm.write_zeroes(3200 + i, 1)
+        await nvm.flush()
+        await nvm.verify(3000 + i, 1)
+        assert np.array_equal(await nvm.read(3000 + i, 1), data[i * size : (i + 1) * size])
+
+    async with anyio.create_task_group() as tasks:
+        for i in range(100):
+            tasks.start_soon(work, i)
+    assert not (await nvm.read(3200, 100)).any()
+
+
 async def test_compare(nvm: aionvme.Namespace) -> None:
     """Equal data compares, different data raises Compare Failure: SCT 2, SC 85h. Whether DNR is set is the controller's."""
     data = blocks(nvm, 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import IN_VM, Place
+from tests.conftest import Place
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -17,13 +17,6 @@ def run(name: str, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
-@pytest.mark.skipif(IN_VM, reason="without an argument examples use the emulated device, which is tested on the host")
-def test_an_example_runs_without_arguments(name: str) -> None:
-    """Each example needs nothing but the library."""
-    assert run(name)
 
 
 def test_hello(place: Place) -> None:

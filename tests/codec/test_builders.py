@@ -174,9 +174,9 @@ ADMIN = {
     # 31:16 and its high half in bits 15:0 of dword 11; the offset in dwords 12 and 13; CSI in bits 31:24 of dword 14.
     "log smart": (admin.get_log_page(2, 512), "ffffffff", "02007f00 00000000 00000000 00000000 00000000 00000000"),
     "log all": (
-        admin.get_log_page(0xBF, 4096, nsid=3, lsp=0x7F, rae=True, offset_bytes=0x1_0000_0004, csi=2),
+        admin.get_log_page(0xBF, 4096, nsid=3, lsp=0x7F, rae=True, offset_bytes=0x1_0000_0008, csi=2),
         "03000000",
-        "bfffff03 00000000 04000000 01000000 00000002 00000000",
+        "bfffff03 00000000 08000000 01000000 00000002 00000000",
     ),
     "log long": (
         admin.get_log_page(7, 0x10_0000),
@@ -193,6 +193,11 @@ ADMIN = {
         admin.get_features(0x07, sel=3, nsid=4, cdw11=0x55),
         "04000000",
         "07030000 55000000 00000000 00000000 00000000 00000000",
+    ),
+    "get features current": (
+        admin.get_features(0x0B),
+        "00000000",
+        "0b000000 00000000 00000000 00000000 00000000 00000000",
     ),
     # Set Features: FID in bits 7:0 of dword 10, Save bit 31.
     "set features": (
@@ -250,6 +255,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "copy nr 0": (lambda: nvm.copy(0, 0), "nr"),
     "copy nr 257": (lambda: nvm.copy(0, 257), "nr"),
     "copy range slba": (lambda: nvm.copy_ranges([(-1, 1)]), "slba"),
+    "copy range slba 2**64": (lambda: nvm.copy_ranges([(2**64, 1)]), "slba"),
     "copy range nlb": (lambda: nvm.copy_ranges([(0, 65537)]), "nlb"),
     "append zslba": (lambda: zoned.zone_append(2**64, 1), "zslba"),
     "append nlb": (lambda: zoned.zone_append(0, 0), "nlb"),
@@ -271,7 +277,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "identify csi": (lambda: admin.identify(0, csi=256), "csi"),
     "log lid": (lambda: admin.get_log_page(256, 64), "lid"),
     "log lsp": (lambda: admin.get_log_page(2, 64, lsp=128), "lsp"),
-    "log csi": (lambda: admin.get_log_page(2, 64, csi=-1), "csi"),
+    "log csi": (lambda: admin.get_log_page(2, 64, csi=256), "csi"),
     "log 2 bytes": (lambda: admin.get_log_page(2, 2), "len_bytes"),
     "log 0 bytes": (lambda: admin.get_log_page(2, 0), "len_bytes"),
     "log 513 bytes": (lambda: admin.get_log_page(2, 513), "len_bytes"),
@@ -281,7 +287,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "log offset 2**64": (lambda: admin.get_log_page(2, 64, offset_bytes=2**64), "offset_bytes"),
     "get features fid": (lambda: admin.get_features(256), "fid"),
     "get features sel": (lambda: admin.get_features(0, sel=8), "sel"),
-    "set features fid": (lambda: admin.set_features(-1, 0), "fid"),
+    "set features fid": (lambda: admin.set_features(256, 0), "fid"),
 }
 
 
@@ -299,6 +305,11 @@ def test_numpy_integers_build_the_same_command(integer: type[np.integer]) -> Non
     assert nvm.read(slba, nlb, fua=True) == nvm.read(0x1234, 8, fua=True)  # type: ignore[arg-type]
     assert encode(zoned.zone_append(slba, nlb), 1) == encode(zoned.zone_append(0x1234, 8), 1)  # type: ignore[arg-type]
     assert nvm.dsm_ranges([(slba, nlb)]) == nvm.dsm_ranges([(0x1234, 8)])  # type: ignore[list-item]
+
+
+def test_command_set_identifiers() -> None:
+    """The command sets have the identifiers that Identify and Get Log Page select them by."""
+    assert [CommandSetIdentifier.NVM, CommandSetIdentifier.KEY_VALUE, CommandSetIdentifier.ZONED] == [0, 1, 2]
 
 
 def test_builders_leave_the_namespace_open() -> None:

@@ -103,7 +103,8 @@ def test_unfit_field_is_named(name: str, excess: str) -> None:
     value: Any = {"negative": -1, "too large": 2 ** WIDTH.get(name, 32), "not an integer": 1.0}[excess]
     in_command = {"opcode": 0} | ({name: value} if name in COMMAND_FIELDS else {})
     data = DataPointers(**{name: value}) if name in POINTER_FIELDS else NO_DATA
-    with pytest.raises(ValueError, match=rf"^{name} = {value!r} "):
+    limit = 2 ** WIDTH.get(name, 32) - 1
+    with pytest.raises(ValueError, match=rf"^{name} = {value!r} is not an integer between 0 and {limit:#x}$"):
         encode(Command(**in_command), 1, data)
 
 

@@ -34,36 +34,38 @@ def page(*placed: tuple[int, str]) -> bytearray:
     return data
 
 
-# Offset and size of fields as the figures give them ("bytes 521:520" is 520, 2): those before and after every gap.
+# Offset and size of every field as the figures give them ("bytes 521:520" is 520, 2); bytes of no field are reserved.
 CONTROLLER_BYTES = {
     "vid": (0, 2), "ssvid": (2, 2), "sn": (4, 20), "mn": (24, 40), "fr": (64, 8), "rab": (72, 1), "ieee": (73, 3),
     "cmic": (76, 1), "mdts": (77, 1), "cntlid": (78, 2), "ver": (80, 4), "rtd3r": (84, 4), "rtd3e": (88, 4),
-    "oaes": (92, 4), "ctratt": (96, 4), "rrls": (100, 2), "cntrltype": (111, 1), "fguid": (112, 16), "crdt1": (128, 2),
-    "crdt3": (132, 2), "nvmsr": (253, 1), "mec": (255, 1), "oacs": (256, 2), "acl": (258, 1), "aerl": (259, 1),
-    "frmw": (260, 1), "lpa": (261, 1), "elpe": (262, 1), "npss": (263, 1), "avscc": (264, 1), "apsta": (265, 1),
-    "wctemp": (266, 2), "cctemp": (268, 2), "mtfa": (270, 2), "hmpre": (272, 4), "hmmin": (276, 4),
-    "tnvmcap": (280, 16), "unvmcap": (296, 16), "rpmbs": (312, 4), "edstt": (316, 2), "dsto": (318, 1),
-    "fwug": (319, 1), "kas": (320, 2), "hctma": (322, 2), "sanicap": (328, 4), "hmminds": (332, 4), "hmmaxd": (336, 2),
+    "oaes": (92, 4), "ctratt": (96, 4), "rrls": (100, 2), "cntrltype": (111, 1), "fguid": (112, 16),
+    "crdt1": (128, 2), "crdt2": (130, 2), "crdt3": (132, 2), "nvmsr": (253, 1), "vwci": (254, 1), "mec": (255, 1),
+    "oacs": (256, 2), "acl": (258, 1), "aerl": (259, 1), "frmw": (260, 1), "lpa": (261, 1), "elpe": (262, 1),
+    "npss": (263, 1), "avscc": (264, 1), "apsta": (265, 1), "wctemp": (266, 2), "cctemp": (268, 2),
+    "mtfa": (270, 2), "hmpre": (272, 4), "hmmin": (276, 4), "tnvmcap": (280, 16), "unvmcap": (296, 16),
+    "rpmbs": (312, 4), "edstt": (316, 2), "dsto": (318, 1), "fwug": (319, 1), "kas": (320, 2), "hctma": (322, 2),
+    "mntmt": (324, 2), "mxtmt": (326, 2), "sanicap": (328, 4), "hmminds": (332, 4), "hmmaxd": (336, 2),
     "nsetidmax": (338, 2), "endgidmax": (340, 2), "anatt": (342, 1), "anacap": (343, 1), "anagrpmax": (344, 4),
     "nanagrpid": (348, 4), "pels": (352, 4), "domainid": (356, 2), "megcap": (368, 16), "sqes": (512, 1),
     "cqes": (513, 1), "maxcmd": (514, 2), "nn": (516, 4), "oncs": (520, 2), "fuses": (522, 2), "fna": (524, 1),
     "vwc": (525, 1), "awun": (526, 2), "awupf": (528, 2), "icsvscc": (530, 1), "nwpc": (531, 1), "acwu": (532, 2),
     "ocfs": (534, 2), "sgls": (536, 4), "mnan": (540, 4), "maxdna": (544, 16), "maxcna": (560, 4),
-    "subnqn": (768, 256), "ioccsz": (1792, 4), "psd": (2048, 1024), "vs": (3072, 1024),
+    "subnqn": (768, 256), "ioccsz": (1792, 4), "iorcsz": (1796, 4), "icdoff": (1800, 2), "fcatt": (1802, 1),
+    "msdbd": (1803, 1), "ofcs": (1804, 2), "dctype": (1806, 1), "psd": (2048, 1024), "vs": (3072, 1024),
 }  # fmt: skip
 NAMESPACE_BYTES = {
     "nsze": (0, 8), "ncap": (8, 8), "nuse": (16, 8), "nsfeat": (24, 1), "nlbaf": (25, 1), "flbas": (26, 1),
     "mc": (27, 1), "dpc": (28, 1), "dps": (29, 1), "nmic": (30, 1), "rescap": (31, 1), "fpi": (32, 1),
     "dlfeat": (33, 1), "nawun": (34, 2), "nawupf": (36, 2), "nacwu": (38, 2), "nabsn": (40, 2), "nabo": (42, 2),
     "nabspf": (44, 2), "noiob": (46, 2), "nvmcap": (48, 16), "npwg": (64, 2), "npwa": (66, 2), "npdg": (68, 2),
-    "npda": (70, 2), "nows": (72, 2), "mssrl": (74, 2), "mcl": (76, 4), "msrc": (80, 1), "anagrpid": (92, 4),
-    "nsattr": (99, 1), "nvmsetid": (100, 2), "endgid": (102, 2), "nguid": (104, 16), "eui64": (120, 8),
-    "lbaf": (128, 256), "vs": (384, 3712),
+    "npda": (70, 2), "nows": (72, 2), "mssrl": (74, 2), "mcl": (76, 4), "msrc": (80, 1), "nulbaf": (82, 1),
+    "anagrpid": (92, 4), "nsattr": (99, 1), "nvmsetid": (100, 2), "endgid": (102, 2), "nguid": (104, 16),
+    "eui64": (120, 8), "lbaf": (128, 256), "vs": (384, 3712),
 }  # fmt: skip
 ZONED_NAMESPACE_BYTES = {
     "zoc": (0, 2), "ozcs": (2, 2), "mar": (4, 4), "mor": (8, 4), "rrl": (12, 4), "frl": (16, 4), "rrl1": (20, 4),
-    "rrl3": (28, 4), "frl1": (32, 4), "frl3": (40, 4), "numzrwa": (44, 4), "zrwafg": (48, 2), "zrwasz": (50, 2),
-    "zrwacap": (52, 1), "lbafe": (2816, 1024), "vs": (3840, 256),
+    "rrl2": (24, 4), "rrl3": (28, 4), "frl1": (32, 4), "frl2": (36, 4), "frl3": (40, 4), "numzrwa": (44, 4),
+    "zrwafg": (48, 2), "zrwasz": (50, 2), "zrwacap": (52, 1), "lbafe": (2816, 1024), "vs": (3840, 256),
 }  # fmt: skip
 NVM_CONTROLLER_BYTES = {"vsl": (0, 1), "wzsl": (1, 1), "wusl": (2, 1), "dmrl": (3, 1), "dmrsl": (4, 4), "dmsl": (8, 8)}
 
@@ -81,7 +83,7 @@ def test_fields_are_at_the_offsets_of_the_figure(dtype: np.dtype[np.void], figur
     """A field covers the bytes the figure gives it, and no two fields share one."""
     assert dtype.fields is not None
     placed = {name: (entry[1], entry[0].itemsize) for name, entry in dtype.fields.items()}
-    assert {name: placed[name] for name in figure} == figure
+    assert placed == figure
     ends = 0
     for offset, size in sorted(placed.values()):
         assert offset >= ends
@@ -90,9 +92,21 @@ def test_fields_are_at_the_offsets_of_the_figure(dtype: np.dtype[np.void], figur
 
 
 def test_cns_values() -> None:
-    """The data structures this library asks for have the selectors of the Base Specification."""
-    assert [Cns.NAMESPACE, Cns.CONTROLLER, Cns.ACTIVE_NAMESPACE_LIST, Cns.NAMESPACE_DESCRIPTORS] == [0, 1, 2, 3]
-    assert [Cns.CSI_NAMESPACE, Cns.CSI_CONTROLLER, Cns.CSI_ACTIVE_NAMESPACE_LIST, Cns.IO_COMMAND_SETS] == [5, 6, 7, 28]
+    """The data structures have the selectors of the Base Specification."""
+    assert {cns.name: cns.value for cns in Cns} == {
+        "NAMESPACE": 0x00,
+        "CONTROLLER": 0x01,
+        "ACTIVE_NAMESPACE_LIST": 0x02,
+        "NAMESPACE_DESCRIPTORS": 0x03,
+        "NVM_SET_LIST": 0x04,
+        "CSI_NAMESPACE": 0x05,
+        "CSI_CONTROLLER": 0x06,
+        "CSI_ACTIVE_NAMESPACE_LIST": 0x07,
+        "CSI_INDEPENDENT_NAMESPACE": 0x08,
+        "ALLOCATED_NAMESPACE_LIST": 0x10,
+        "ALLOCATED_NAMESPACE": 0x11,
+        "IO_COMMAND_SETS": 0x1C,
+    }
 
 
 def test_controller() -> None:
@@ -135,6 +149,14 @@ def test_absent_write_cache() -> None:
     assert IdentifyController.parse(page((525, "06"))).vwc is False
 
 
+def test_oncs_bits() -> None:
+    """Each optional command has its own bit, from bit 0 on in this order."""
+    order = (
+        "COMPARE WRITE_UNCORRECTABLE DATASET_MANAGEMENT WRITE_ZEROES SAVE_AND_SELECT RESERVATIONS TIMESTAMP VERIFY COPY"
+    )
+    assert {flag.name: flag.value for flag in Oncs} == {name: 1 << bit for bit, name in enumerate(order.split())}
+
+
 def test_unknown_oncs_bits_survive() -> None:
     """A command a later specification added does not break the parser."""
     assert IdentifyController.parse(page((520, "0180"))).oncs == Oncs.COMPARE | 0x8000
@@ -174,8 +196,14 @@ def test_namespace_without_identifiers_or_metadata() -> None:
 
 def test_separate_metadata_is_not_extended() -> None:
     """Metadata without bit 4 of FLBAS is in a buffer of its own."""
-    namespace = IdentifyNamespace.parse(page((128, "08000c00")))
+    namespace = IdentifyNamespace.parse(page((25, "01"), (26, "01"), (132, "08000c00")))
     assert (namespace.ms, namespace.extended_lba) == (8, False)
+
+
+def test_a_byte_of_metadata_is_metadata() -> None:
+    """The smallest metadata can be interleaved too."""
+    namespace = IdentifyNamespace.parse(page((26, "10"), (128, "01000c00")))
+    assert (namespace.ms, namespace.extended_lba) == (1, True)
 
 
 def test_format_index_beyond_15() -> None:
@@ -183,6 +211,8 @@ def test_format_index_beyond_15() -> None:
     format_37 = (128 + 37 * 4, "00000c00")
     assert IdentifyNamespace.parse(page((25, "3f"), (26, "45"), format_37)).flbas == 37
     assert IdentifyNamespace.parse(page((25, "0f"), (26, "45"), (128 + 5 * 4, "00000900"))).flbas == 5
+    assert IdentifyNamespace.parse(page((25, "10"), (26, "20"), (128 + 16 * 4, "00000900"))).flbas == 16
+    assert IdentifyNamespace.parse(page((25, "3f"), (26, "02"), (128 + 2 * 4, "00000900"))).flbas == 2
 
 
 def test_formats_with_unique_attributes_count() -> None:
@@ -229,7 +259,12 @@ def test_zoned_namespace() -> None:
 def test_optional_zoned_features_are_bits() -> None:
     """Bit 0 of OZCS allows reads across zones, bit 1 announces random write areas."""
     parsed = [IdentifyZonedNamespace.parse(page((2, f"0{n}00"), (2816, "01")), 0).ozcs for n in range(4)]
-    assert parsed == [Ozcs(0), Ozcs.READ_ACROSS_ZONE_BOUNDARIES, Ozcs.ZRWA, Ozcs.READ_ACROSS_ZONE_BOUNDARIES | Ozcs.ZRWA]
+    assert parsed == [
+        Ozcs(0),
+        Ozcs.READ_ACROSS_ZONE_BOUNDARIES,
+        Ozcs.ZRWA,
+        Ozcs.READ_ACROSS_ZONE_BOUNDARIES | Ozcs.ZRWA,
+    ]
     assert (Ozcs.ZRWA, Zoc.ZONE_ACTIVE_EXCURSIONS, Zoc.VARIABLE_ZONE_CAPACITY) == (2, 2, 1)
 
 
@@ -275,10 +310,15 @@ def test_no_namespace_descriptors() -> None:
     assert parse_namespace_descriptors(page()) == NamespaceDescriptors()
 
 
+def test_namespace_descriptors_to_the_end_of_the_data() -> None:
+    """A list that fills its data needs no end."""
+    assert parse_namespace_descriptors(bytes.fromhex("04 01 0000 02")) == NamespaceDescriptors(csi=2)
+
+
 @pytest.mark.parametrize(
     "data",
-    [page((0, "01 07 0000 00112233445566")), bytes.fromhex("03 10 0000 123e4567")],
-    ids=["EUI64 of 7 bytes", "cut off"],
+    [page((0, "01 07 0000 00112233445566")), bytes.fromhex("03 10 0000 123e4567"), bytes.fromhex("03 10 0000")],
+    ids=["EUI64 of 7 bytes", "cut off", "cut off before the identifier"],
 )
 def test_broken_namespace_descriptor_is_refused(data: bytes) -> None:
     """An identifier of the wrong length, or with bytes missing, is no identifier."""
@@ -291,6 +331,7 @@ def test_namespace_list() -> None:
     assert parse_namespace_list(page((0, "01000000 05000000 00010000"), (16, "09000000"))) == [1, 5, 256]
     assert parse_namespace_list(page()) == []
     assert len(parse_namespace_list(np.arange(1, 1025, dtype="<u4"))) == 1024
+    assert parse_namespace_list(bytes.fromhex("01000000 05000000 0600")) == [1, 5]
 
 
 @pytest.mark.parametrize("parse", [IdentifyController.parse, IdentifyZonedController.parse, IdentifyNamespace.parse])

@@ -19,6 +19,52 @@ from aionvme.nvme.logs import (
 )
 from aionvme.nvme.status import Status
 
+# Offset and size of every field as the figures give them; bytes of no field are reserved.
+ERROR_INFORMATION_BYTES = {
+    "error_count": (0, 8),
+    "sqid": (8, 2),
+    "cid": (10, 2),
+    "status_field": (12, 2),
+    "parameter_error_location": (14, 2),
+    "lba": (16, 8),
+    "nsid": (24, 4),
+    "vendor_specific_information_available": (28, 1),
+    "trtype": (29, 1),
+    "command_specific_information": (32, 8),
+    "transport_type_specific_information": (40, 2),
+}
+SMART_BYTES = {
+    "critical_warning": (0, 1),
+    "composite_temperature": (1, 2),
+    "available_spare": (3, 1),
+    "available_spare_threshold": (4, 1),
+    "percentage_used": (5, 1),
+    "endurance_group_critical_warning_summary": (6, 1),
+    "data_units_read": (32, 16),
+    "data_units_written": (48, 16),
+    "host_read_commands": (64, 16),
+    "host_write_commands": (80, 16),
+    "controller_busy_time": (96, 16),
+    "power_cycles": (112, 16),
+    "power_on_hours": (128, 16),
+    "unsafe_shutdowns": (144, 16),
+    "media_and_data_integrity_errors": (160, 16),
+    "number_of_error_information_log_entries": (176, 16),
+    "warning_composite_temperature_time": (192, 4),
+    "critical_composite_temperature_time": (196, 4),
+    "temperature_sensor": (200, 16),
+    "thermal_management_temperature_1_transition_count": (216, 4),
+    "thermal_management_temperature_2_transition_count": (220, 4),
+    "total_time_for_thermal_management_temperature_1": (224, 4),
+    "total_time_for_thermal_management_temperature_2": (228, 4),
+}
+STRUCTURES = {
+    "error information": (ERROR_INFORMATION, ERROR_INFORMATION_BYTES),
+    "smart": (SMART, SMART_BYTES),
+    "command effects": (COMMANDS_SUPPORTED_AND_EFFECTS, {"acs": (0, 1024), "iocs": (1024, 1024)}),
+    "changed zones": (CHANGED_ZONE_LIST, {"nzid": (0, 2), "zids": (8, 4088)}),
+}
+
 
 def page(length: int, *placed: tuple[int, str]) -> bytearray:
     """Zeroes with bytes, in hex, at the offsets given."""
@@ -30,28 +76,46 @@ def page(length: int, *placed: tuple[int, str]) -> bytearray:
 
 def test_lids() -> None:
     """Log pages have the identifiers of the specifications."""
-    assert [Lid.ERROR_INFORMATION, Lid.SMART, Lid.FIRMWARE_SLOT, Lid.CHANGED_NAMESPACE_LIST] == [1, 2, 3, 4]
-    assert [Lid.COMMANDS_SUPPORTED_AND_EFFECTS, Lid.FDP_CONFIGURATIONS, Lid.CHANGED_ZONE_LIST] == [5, 0x20, 0xBF]
-
-
-def test_offsets_of_the_figures() -> None:
-    """Fields whose neighbours are reserved or unaligned are where the figures have them."""
-    assert SMART.fields is not None
-    assert {
-        name: SMART.fields[name][1] for name in ("composite_temperature", "percentage_used", "data_units_read")
-    } == {
-        "composite_temperature": 1,
-        "percentage_used": 5,
-        "data_units_read": 32,
+    assert {lid.name: lid.value for lid in Lid} == {
+        "SUPPORTED_LOG_PAGES": 0x00,
+        "ERROR_INFORMATION": 0x01,
+        "SMART": 0x02,
+        "FIRMWARE_SLOT": 0x03,
+        "CHANGED_NAMESPACE_LIST": 0x04,
+        "COMMANDS_SUPPORTED_AND_EFFECTS": 0x05,
+        "DEVICE_SELF_TEST": 0x06,
+        "TELEMETRY_HOST_INITIATED": 0x07,
+        "TELEMETRY_CONTROLLER_INITIATED": 0x08,
+        "ENDURANCE_GROUP": 0x09,
+        "ASYMMETRIC_NAMESPACE_ACCESS": 0x0C,
+        "PERSISTENT_EVENT": 0x0D,
+        "FDP_CONFIGURATIONS": 0x20,
+        "RECLAIM_UNIT_HANDLE_USAGE": 0x21,
+        "FDP_STATISTICS": 0x22,
+        "FDP_EVENTS": 0x23,
+        "RESERVATION_NOTIFICATION": 0x80,
+        "SANITIZE_STATUS": 0x81,
+        "CHANGED_ZONE_LIST": 0xBF,
     }
-    assert SMART.fields["temperature_sensor"][1] == 200
-    assert SMART.fields["total_time_for_thermal_management_temperature_2"][1] == 228
-    assert ERROR_INFORMATION.fields is not None
-    assert ERROR_INFORMATION.fields["command_specific_information"][1] == 32
-    assert COMMANDS_SUPPORTED_AND_EFFECTS.fields is not None
-    assert COMMANDS_SUPPORTED_AND_EFFECTS.fields["iocs"][1] == 1024
-    assert CHANGED_ZONE_LIST.fields is not None
-    assert CHANGED_ZONE_LIST.fields["zids"][1] == 8
+
+
+def test_critical_warning_bits() -> None:
+    """Each warning has its own bit, from bit 0 on in this order."""
+    assert {flag.name: flag.value for flag in CriticalWarning} == {
+        "AVAILABLE_SPARE_LOW": 0x01,
+        "TEMPERATURE": 0x02,
+        "RELIABILITY_DEGRADED": 0x04,
+        "READ_ONLY": 0x08,
+        "VOLATILE_BACKUP_FAILED": 0x10,
+        "PERSISTENT_MEMORY_UNRELIABLE": 0x20,
+    }
+
+
+@pytest.mark.parametrize(("dtype", "figure"), STRUCTURES.values(), ids=STRUCTURES)
+def test_fields_are_at_the_offsets_of_the_figure(dtype: np.dtype[np.void], figure: dict[str, tuple[int, int]]) -> None:
+    """A field covers the bytes the figure gives it."""
+    assert dtype.fields is not None
+    assert {name: (entry[1], entry[0].itemsize) for name, entry in dtype.fields.items()} == figure
 
 
 def error_entry(count: str) -> bytes:
@@ -131,14 +195,16 @@ def test_command_effects() -> None:
         4096,
         (4 * 0x09, "11000000"),  # Set Features: CSUPP, CCC
         (4 * 0x80, "0f000a00"),  # Format NVM: CSUPP, LBCC, NCC, NIC; CSE 2, UUID selection
-        (1024 + 4 * 0x01, "03000100"),  # Write: CSUPP, LBCC; CSE 1
+        (4 * 0x0D, "05000300"),  # Namespace Management: CSUPP, NCC; both low bits of CSE
+        (1024 + 4 * 0x01, "03000400"),  # Write: CSUPP, LBCC; the high bit of CSE
     )
     effects = CommandsSupportedAndEffects.parse(data)
     assert (len(effects.acs), len(effects.iocs)) == (256, 256)
     features, format_nvm, write = effects.acs[0x09], effects.acs[0x80], effects.iocs[0x01]
     assert bits(features) == (True, False, False, False, True, 0, False)
     assert bits(format_nvm) == (True, True, True, True, False, 2, True)
-    assert bits(write) == (True, True, False, False, False, 1, False)
+    assert bits(effects.acs[0x0D]) == (True, False, True, False, False, 3, False)
+    assert bits(write) == (True, True, False, False, False, 4, False)
     assert not effects.acs[0x01].csupp
     assert not effects.iocs[0x80].csupp
 

@@ -89,6 +89,11 @@ def test_names_of_the_figures() -> None:
     assert {code: STATUS_NAMES[code] for code in NAMED} == NAMED
 
 
+def test_status_code_types() -> None:
+    """The types between path related and vendor specific are reserved."""
+    assert [int(sct) for sct in StatusCodeType] == [0, 1, 2, 3, 7]
+
+
 def test_unknown_code_is_given_in_numbers() -> None:
     """A code no specification here names is shown as its numbers."""
     assert Status(0x47C5).name == "status code type 0x7, status code 0xc5"

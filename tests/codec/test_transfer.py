@@ -47,8 +47,11 @@ IO_LENGTH: dict[str, tuple[Command, int | None, int | None, int | None]] = {
     "dsm 256": (nvm.dataset_management(256, deallocate=True), 4096, 4096, None),
     "copy 1": (nvm.copy(0, 1, fua=True), 32, 32, None),
     "copy 128": (nvm.copy(0, 128), 4096, 4096, None),
-    # Descriptor format 1 (bits 11:8 of dword 12) has entries of 40 bytes.
+    # The descriptor format is bits 11:8 of dword 12; entries of formats 1 and 3 have 40 bytes.
     "copy format 1": (Command(NvmOpcode.COPY, cdw12=0x165), 102 * 40, 102 * 40, None),
+    "copy format 2": (Command(NvmOpcode.COPY, cdw12=0x201), 64, 64, None),
+    "copy format 3": (Command(NvmOpcode.COPY, cdw12=0x301), 80, 80, None),
+    "copy format 4": (Command(NvmOpcode.COPY, cdw12=0x401), None, None, None),
     "reset": (zoned.zone_management_send(ZoneSendAction.RESET, select_all=True), 0, 0, None),
     "open": (zoned.zone_management_send(ZoneSendAction.OPEN, 0, zsaso=True), 0, 0, None),
     "extension": (zoned.zone_management_send(ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION), None, None, None),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from aionvme.nvme.opcodes import ZoneAttributes, ZoneState, ZoneType
+from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneState, ZoneType
 from aionvme.nvme.zones import ZONE, encode_report, parse_report
 
 HEADER = bytes.fromhex("0500000000000000") + bytes(56)  # number of zones in 7:0, the rest reserved
@@ -75,6 +75,31 @@ def test_states_are_the_numbers_of_the_figure() -> None:
         "READ_ONLY": 0xD,
         "FULL": 0xE,
         "OFFLINE": 0xF,
+    }
+
+
+def test_reporting_options_are_the_numbers_of_the_figure() -> None:
+    """A report lists all zones, or those of one state, by the values of figure 34."""
+    assert {option.name: option.value for option in ReportingOptions} == {
+        "ALL": 0,
+        "EMPTY": 1,
+        "IMPLICITLY_OPENED": 2,
+        "EXPLICITLY_OPENED": 3,
+        "CLOSED": 4,
+        "FULL": 5,
+        "READ_ONLY": 6,
+        "OFFLINE": 7,
+    }
+
+
+def test_attributes_are_the_bits_of_the_figure() -> None:
+    """Zone attributes have the bits of the zone descriptor."""
+    assert {flag.name: flag.value for flag in ZoneAttributes} == {
+        "FINISHED_BY_CONTROLLER": 0x01,
+        "FINISH_RECOMMENDED": 0x02,
+        "RESET_RECOMMENDED": 0x04,
+        "ZRWA_VALID": 0x08,
+        "DESCRIPTOR_EXTENSION_VALID": 0x80,
     }
 
 
