@@ -20,7 +20,7 @@ from aionvme.errors import AionvmeError, UsageError
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import NVME_URING_CMD
 from aionvme.opening import open_namespace
-from aionvme.queues.attach import PathReport, why_not_polled, why_not_raw
+from aionvme.queues.attach import PathReport, why_not_polled, why_not_raw, why_not_unasked
 from aionvme.queues.ring import RingQueue
 
 PROC = Path("/proc")
@@ -28,8 +28,6 @@ PROC = Path("/proc")
 Verdict = Literal["ok", "warn", "fail", "absent"]
 """warn: it works, and could work better. absent: it is not there, and nothing is broken by that."""
 
-DEPTH = 64
-"""How many commands a queue that is opened here may hold: what aionvme.open takes by itself."""
 
 MEMLOCK_ENOUGH = 8 << 20
 """The kernel's own default for RLIMIT_MEMLOCK since 5.16."""
@@ -254,7 +252,6 @@ def _driver() -> Iterator[Check]:
 
 async def _diagnose_target(target: str) -> TargetDiagnosis:
     checks: list[Check] = []
-    depth = DEPTH
     if not target.startswith("emu:"):
         try:
             device = _find(target)
@@ -262,10 +259,9 @@ async def _diagnose_target(target: str) -> TargetDiagnosis:
             return TargetDiagnosis(target, (Check("device", "fail", one_line(error), NAMESPACES_REMEDY),), None)
         checks += [_node("namespace node", device.path), _node("controller node", device.controller)]
         checks += [_limits(device), _raw(device), _polled(device)]
-        depth = min(depth, device.queue_limit("nr_requests") or depth)
     queue = None
     try:
-        async with open_namespace(target, depth=depth) as ns:
+        async with open_namespace(target) as ns:
             queue = ns.queue
             checks.append(Check("open", "ok", _identity(ns)))
             checks.append(Check("queue", "ok", f"auto takes {queue.kind}, {queue.depth} commands deep"))
@@ -305,8 +301,6 @@ def _limits(device: GenericDevice) -> Check:
     if not limits:
         remedy = f"none needed: it happens where {device.block_name} is hidden; the controller's own limits hold"
         return Check("limits", "absent", f"sysfs shows no queue of {device.block_name}", remedy)
-    if limits.get("nr_requests", DEPTH) < DEPTH:
-        return Check("limits", "warn", found, f"pass depth={limits['nr_requests']} or less to aionvme.open()")
     return Check("limits", "ok", found)
 
 
@@ -322,9 +316,13 @@ def _polled(device: GenericDevice) -> Check:
         reason = why_not_polled(device)
     except OSError as error:
         return Check("polled queue", "fail", one_line(error), "mend io_uring first")
-    if reason is None:
-        return Check("polled queue", "ok", f"io_poll of {device.block_name} is 1")
-    return Check("polled queue", "warn", reason, POLL_REMEDY)
+    if reason is not None:
+        return Check("polled queue", "warn", reason, POLL_REMEDY)
+    found = f"io_poll of {device.block_name} is 1"
+    reservation = why_not_unasked()
+    if reservation is not None:
+        return Check("polled queue", "warn", f"{found}, but {reservation}", "run Linux 6.5 or newer")
+    return Check("polled queue", "ok", found)
 
 
 def _identity(ns: Namespace) -> str:

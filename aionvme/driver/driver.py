@@ -76,7 +76,7 @@ class Driver:
         self._in_flight: dict[int, tuple[Request, int, Submission]] = {}
         self._next_user_data = 0
         self._places = anyio.Semaphore(queue.depth)
-        self._drained: Request | None = None
+        self._drains: list[Request] = []
         self._drain_deadline = 0.0
         self._host = hosts.bind(self._turn, queue.fileno())
         _drivers.add(self)
@@ -96,10 +96,7 @@ class Driver:
                     self._places.acquire_nowait()
                 except anyio.WouldBlock:
                     await self._places.acquire()
-                if self._state is not _State.OPEN:
-                    self._places.release()
-                    self.check_usable()
-                if request.failed:
+                if request.failed or self._state is not _State.OPEN:
                     self._places.release()
                     break
                 self._submit(request, submission)
@@ -111,12 +108,17 @@ class Driver:
         for res, _ in request.outcomes:
             if res < 0:
                 raise os_error(-res, f"a command to {self._target}", CQE_CAUSES)
+        if len(request.outcomes) < len(submissions) and not request.failed:
+            self.check_usable()  # it closed while we waited for a place
         return [Completion(Status(res), result) for res, result in request.outcomes]
 
     def check_usable(self) -> None:
         """Raise unless the caller may use the queue: ClosedError, or WrongLoopError on another thread or loop."""
         if self._state is not _State.OPEN:
             raise ClosedError(f"{self._target} is {self._state.value}: open it again")
+        self._check_here()
+
+    def _check_here(self) -> None:
         if not self._host.here():
             raise WrongLoopError(
                 f"{self._target} belongs to the thread and event loop that opened it: open it once for each"
@@ -139,17 +141,21 @@ class Driver:
         """
         if self._state in (_State.CLOSED, _State.FORKED):
             return
-        self._state = _State.CLOSING
-        self._drained = drained = Request()
+        self._check_here()
+        if self._state is not _State.CLOSING:
+            self._state = _State.CLOSING
+            self._drain_deadline = time.monotonic() + DRAIN_LIMIT_S
+        drained = Request()
         try:
             if self._in_flight:
                 drained.pending = 1
-                self._drain_deadline = time.monotonic() + DRAIN_LIMIT_S
+                self._drains.append(drained)
                 self._host.kick()
                 await self._host.wait(drained)
         finally:
-            self._host.close()
-            self._close_queue()
+            if self._state is _State.CLOSING or self._state is _State.BROKEN:
+                self._host.close()
+                self._close_queue()
         if drained.error is not None:
             raise drained.error
 
@@ -215,6 +221,7 @@ class Driver:
             self._places.release()
         self._in_flight.clear()
         self._state = _State.BROKEN
+        self._host.close()
         for request in waiting.values():
             request.error = error
             request.pending = 0
@@ -222,10 +229,11 @@ class Driver:
         self._finish_drain(error)
 
     def _finish_drain(self, error: OSError | None = None) -> None:
-        if self._drained is not None:
-            self._drained.error = error
-            self._drained.pending = 0
-            self._host.wake(self._drained)
+        for drained in self._drains:
+            drained.error = error
+            drained.pending = 0
+            self._host.wake(drained)
+        self._drains.clear()
 
     def _drain_without_loop(self) -> None:
         """Wait for commands in flight by blocking, wake nobody, and close the queue."""
@@ -261,6 +269,7 @@ def _leave_behind_in_child() -> None:
     """The ring's memory is shared with the parent: a child that touched it would take the parent's completions."""
     for driver in list(_drivers):
         driver._leave_behind()
+    _drivers.clear()
 
 
 os.register_at_fork(after_in_child=_leave_behind_in_child)
