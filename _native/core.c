@@ -202,8 +202,12 @@ static int ring_enter(struct aionvme_ring *ring)
 	 */
 	if (ret == -EAGAIN || ret == -EBUSY) {
 		ret = io_uring_get_events(&ring->ring);
-		return ret == -EINTR || ret == -EBUSY ? 0 : ret;
+		if (ret == -EINTR || ret == -EBUSY)
+			return 0;
 	}
+	/* A lost completion. The kernel says so once, and only to a polled ring; the count that tick looks at stays. */
+	if (ret == -EBADR)
+		return 0;
 	if (ret < 0)
 		return ret;
 	ring->in_flight += ret;
@@ -247,5 +251,16 @@ int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes,
 			return reaped ? (int)reaped : ret; /* what was reaped must reach the caller; the error comes again */
 		reaped += reap(ring, cqes + reaped, max - reaped);
 	}
-	return reaped;
+	if (reaped)
+		return reaped;
+	if (aionvme_ring_overflow(ring))
+		return -EBADR;
+	/*
+	 * The kernel looks at EVENTFD_DISABLED first and signals then, so that the signal of a completion which was reaped meanwhile can
+	 * come after the disarming. Left there, it would wake an idle loop over and over. Such a loop ends up here; while commands are in
+	 * flight the next arm and disarm take the signal away.
+	 */
+	if (!ring->in_flight && ring->eventfd >= 0)
+		aionvme_ring_disarm(ring);
+	return 0;
 }

@@ -85,7 +85,11 @@ int aionvme_ring_register_eventfd(struct aionvme_ring *ring);
  */
 int aionvme_ring_arm(struct aionvme_ring *ring);
 
-/* aionvme_ring_disarm() - Stop signalling the eventfd and make it unreadable again. */
+/*
+ * aionvme_ring_disarm() - Stop signalling the eventfd and make it unreadable again.
+ *
+ * Note: A signal that is under way already can still come. A tick with nothing in flight takes it away.
+ */
 void aionvme_ring_disarm(struct aionvme_ring *ring);
 
 /*
@@ -100,7 +104,7 @@ void aionvme_ring_disarm(struct aionvme_ring *ring);
  * tick; see aionvme_ring_queued().
  *
  * Return: the number of completions stored, or the errno of io_uring_enter; -EEXIST from a thread that is not the ring's own,
- * -EBADR where a completion was lost.
+ * -EBADR where a completion was lost, from the first tick that finds no other left.
  */
 int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
 		      struct aionvme_cqe *cqes, unsigned max);

@@ -100,9 +100,12 @@ class Driver:
                     self._places.release()
                     break
                 self._submit(request, submission)
-        finally:
-            # Also on the way out of an exception: what was submitted completes first.
-            await self._host.wait(request)
+        except GeneratorExit:
+            raise  # the coroutine is closed by force and must not wait; what is in flight stays in our table
+        except BaseException:
+            await self._host.wait(request)  # what was submitted completes first
+            raise
+        await self._host.wait(request)
         if request.error is not None:
             raise request.error
         for res, _ in request.outcomes:
@@ -245,11 +248,12 @@ class Driver:
                 time.sleep(0.001)
         except OSError:
             pass  # another thread's ring, or a broken one: nothing can be reaped, so everything is kept
-        if self._in_flight:
-            _abandoned.append(list(self._in_flight.values()))
         self._close_queue()
 
     def _close_queue(self) -> None:
+        if self._in_flight:
+            _abandoned.append(list(self._in_flight.values()))
+            self._in_flight.clear()
         self._state = _State.CLOSED
         _drivers.discard(self)
         self.queue.close()

@@ -124,7 +124,10 @@ class AsyncioHost:
         return request.waiter  # type: ignore[no-any-return]
 
     def _run(self) -> None:
-        self._next = None
+        # Called for the file descriptor as well, with another turn still to come.
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         delay = self._turn()
         if delay is not None:
             self._schedule(delay)

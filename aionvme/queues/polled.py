@@ -44,13 +44,21 @@ class PolledQueue:
             self._unpolled_in_flight += 1
 
     def tick(self, budget: int) -> Iterable[CompletionTuple]:
-        """Tick the rings that have something in flight."""
+        """Tick the polled ring while it has something in flight, and the other where it may have something to say.
+
+        That is also when nothing has come: a signal of its eventfd that came late would keep an idle loop awake.
+        """
         completions: list[CompletionTuple] = []
         if self._polled_in_flight:
             completions += self._polled.tick(budget)
             self._polled_in_flight -= len(completions)
-        if self._unpolled_in_flight and len(completions) < budget:
-            unpolled = list(self._unpolled.tick(budget - len(completions)))
+        if not completions or (self._unpolled_in_flight and len(completions) < budget):
+            try:
+                unpolled = list(self._unpolled.tick(budget - len(completions)))
+            except OSError:
+                if not completions:
+                    raise
+                return completions  # what was reaped must reach the caller; the error comes again
             self._unpolled_in_flight -= len(unpolled)
             completions += unpolled
         return completions
