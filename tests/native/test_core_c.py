@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -70,7 +69,6 @@ def test_every_case_is_run(programs: Path, program: str) -> None:
     assert listed.stdout.split() == CASES[program]
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 @pytest.mark.parametrize("program", CASES)
 @pytest.mark.parametrize("programs", ["optimised"], indirect=True)
 def test_under_valgrind(programs: Path, program: str) -> None:
