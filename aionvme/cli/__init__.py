@@ -41,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read is gone. Python flushes stdout once more at exit: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (AionvmeError, OSError) as error:
         print(f"aionvme: {one_line(error)}", file=sys.stderr)
@@ -82,4 +80,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _write(stream: TextIO, text: str) -> None:
     encoding = stream.encoding or "utf-8"
-    print(text.rstrip("\n").encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    try:
+        print(text.rstrip("\n").encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    except OSError:
+        # The reader is gone, or the disk is full. Python flushes once more at exit: let what is left go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise

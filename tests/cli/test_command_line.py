@@ -137,6 +137,8 @@ def test_interrupt(tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-m", "aionvme", "info", f"emu:nvm?size=1MiB&latency=1s&file={image}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell ignores SIGINT for what it runs in the background, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not image.exists():  # the device is made when it is opened
         assert process.poll() is None
