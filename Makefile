@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard _native/*.c _native/*.h _native/*.py) setup.py pyproject.toml
 RESULTS := .cache/results
+# In compat mode type checkers find an editable install as well.
+PIP_INSTALL := $(BIN)/pip install --quiet --config-settings editable_mode=compat --editable
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The commands that tests run find this environment first, as in an activated one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -37,14 +39,14 @@ $(VENV)/.demo: $(NATIVE)
 	@scripts/packages run
 	@echo "== building aionvme into $(VENV)"
 	@python3 -m venv $(VENV)
-	@$(BIN)/pip install --quiet --editable '.[cli]'
+	@$(PIP_INSTALL) '.[cli]'
 	@touch $@
 
 $(VENV)/.test: $(NATIVE)
 	@scripts/packages test
 	@echo "== building aionvme and installing what its tests need into $(VENV)"
 	@python3 -m venv $(VENV)
-	@$(BIN)/pip install --quiet --editable '.[cli,test]'
+	@$(PIP_INSTALL) '.[cli,test]'
 	@touch $@ $(VENV)/.demo
 
 clean:

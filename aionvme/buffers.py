@@ -34,6 +34,8 @@ NOTHING = Span(0, 0, None)
 
 def span_of(buffer: Buffer, *, writable: bool) -> Span:
     """Where a buffer is. Raises UsageError where it cannot be handed to a device."""
+    if isinstance(buffer, np.ndarray) and buffer.dtype.hasobject:
+        raise UsageError("the array holds Python objects, not data")
     try:
         # The cdata holds the buffer's export: a bytearray cannot be resized, a mmap not closed, while it lives.
         owner = ffi.from_buffer("char[]", buffer, require_writable=writable)
@@ -48,7 +50,10 @@ def span_of(buffer: Buffer, *, writable: bool) -> Span:
 
 
 def _flaw(buffer: Buffer, writable: bool) -> str | None:
-    view = memoryview(buffer)
+    try:
+        view = memoryview(buffer)
+    except ValueError:
+        return None
     if not view.c_contiguous:
         return "it is not contiguous; copy it with numpy.ascontiguousarray()"
     if writable and view.readonly:
@@ -83,7 +88,10 @@ class BufferPool:
         self._release_dead()
         # Shared with a child rather than copied on write: after a fork, a write by the parent to a private page with a
         # transfer in flight would leave the device writing to the child's copy.
-        memory = mmap.mmap(-1, len_bytes)
+        try:
+            memory = mmap.mmap(-1, len_bytes)
+        except OverflowError:
+            raise UsageError(f"a buffer of {len_bytes} bytes: more than there are addresses") from None
         base = span_of(memory, writable=True).addr
         for offset in range(0, len_bytes, self._chunk_bytes):
             size = min(self._chunk_bytes, len_bytes - offset)

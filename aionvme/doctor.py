@@ -20,7 +20,7 @@ from aionvme.errors import AionvmeError, UsageError
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import NVME_URING_CMD
 from aionvme.opening import open_namespace
-from aionvme.queues.attach import PathReport, why_not_polled, why_not_raw, why_not_unasked
+from aionvme.queues.attach import PathReport, why_auto_does_not_poll, why_not_polled, why_not_raw
 from aionvme.queues.ring import RingQueue
 
 PROC = Path("/proc")
@@ -319,7 +319,7 @@ def _polled(device: GenericDevice) -> Check:
     if reason is not None:
         return Check("polled queue", "warn", reason, POLL_REMEDY)
     found = f"io_poll of {device.block_name} is 1"
-    reservation = why_not_unasked()
+    reservation = why_auto_does_not_poll()
     if reservation is not None:
         return Check("polled queue", "warn", f"{found}, but {reservation}", "run Linux 6.5 or newer")
     return Check("polled queue", "ok", found)

@@ -37,7 +37,10 @@ class NvmeError(AionvmeError):
     ``status`` is the whole of it, ``sct``, ``sc`` and ``dnr`` its parts; ``command`` describes what failed.
     """
 
-    def __init_subclass__(cls, *, sct: int, sc: int) -> None:
+    def __init_subclass__(cls, *, sct: int | None = None, sc: int | None = None) -> None:
+        super().__init_subclass__()
+        if sct is None or sc is None:
+            return  # a subclass of a program's own, for its own use
         """Register the class for its code; TypeError where another has it."""
         other = _BY_CODE.setdefault((sct, sc), cls)
         if other is not cls:

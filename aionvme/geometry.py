@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from aionvme.errors import UsageError
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 
@@ -24,6 +25,13 @@ class Geometry:
     def block_bytes(self) -> int:
         """Bytes of a logical block in a buffer: its data, and its metadata where the format interleaves them."""
         return self.namespace.lba_size + (self.namespace.ms if self.namespace.extended_lba else 0)
+
+    def blocks_in(self, len_bytes: int) -> int:
+        """How many logical blocks so much data is. Raises UsageError where it is not a whole number of them, at least one."""
+        nlb, rest = divmod(len_bytes, self.block_bytes)
+        if rest or not nlb:
+            raise UsageError(f"{len_bytes} bytes of data: not a multiple of the logical block, {self.block_bytes}")
+        return nlb
 
     @property
     def separate_metadata(self) -> bool:

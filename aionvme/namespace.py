@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from operator import index
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,12 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 from aionvme.nvme.status import Completion
-from aionvme.prepare import buffer_of, describe, prepare_admin, prepare_io
+from aionvme.prepare import buffer_of, describe, plain, prepare_admin, prepare_io
 from aionvme.queues.attach import PathReport
 from aionvme.zone_commands import ZoneCommands
+
+Ranges = Iterable[tuple[SupportsIndex, SupportsIndex]]
+"""Pairs of slba and nlb."""
 
 
 class Namespace(ZoneCommands):
@@ -85,7 +89,7 @@ class Namespace(ZoneCommands):
             f"<Namespace {self.target}: {kind}, {self.nsze} blocks of {self.lba_size} bytes, {self.queue.kind} queue>"
         )
 
-    def alloc(self, len_bytes: int) -> NDArray[np.uint8]:
+    def alloc(self, len_bytes: SupportsIndex) -> NDArray[np.uint8]:
         """A page-aligned buffer of zeroes, registered with the queue: commands that use it, or a slice of it, pin no pages.
 
         It belongs to this namespace's queue but lives as long as it is used. Where the kernel's limits are used up (1024
@@ -98,20 +102,28 @@ class Namespace(ZoneCommands):
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
-        command moves, where this library knows it.
+        command moves. The library knows it of reads, writes, compares, appends, dataset management, copy and zone reports; of
+        any other command it is yours to get right, since a device that moves more writes past the buffer.
         """
         self._io.check_usable()
+        command = plain(command)
         submission = prepare_io(command, buffer_of(command, data, into), self._geometry, self._pool)
         return (await self._io.run([submission]))[0]
 
     async def submit_admin(
         self, command: Command, data: Buffer | None = None, into: Buffer | None = None
     ) -> Completion:
-        """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`."""
+        """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
+
+        The length is checked for Identify and Get Log Page.
+        """
         self._admin.check_usable()
+        command = plain(command)
         return (await self._admin.run([prepare_admin(command, buffer_of(command, data, into))]))[0]
 
-    async def read(self, slba: int, nlb: int, *, into: Buffer | None = None, fua: bool = False) -> NDArray[np.uint8]:
+    async def read(
+        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Buffer | None = None, fua: bool = False
+    ) -> NDArray[np.uint8]:
         """Read ``nlb`` logical blocks from ``slba``, of any length: what exceeds one command is split and read at once.
 
         Gives a flat uint8 array, which shows ``into`` where that was passed; it must hold exactly the blocks.
@@ -123,7 +135,7 @@ class Namespace(ZoneCommands):
         await self._move(nvm.read(slba, 1, fua=fua), span)
         return np.frombuffer(buffer, np.uint8)
 
-    async def write(self, slba: int, data: Buffer, *, fua: bool = False) -> None:
+    async def write(self, slba: SupportsIndex, data: Buffer, *, fua: bool = False) -> None:
         """Write whole logical blocks at ``slba``.
 
         What exceeds one command is split: on a conventional namespace the parts go at once, on a zoned one each after the one
@@ -131,39 +143,39 @@ class Namespace(ZoneCommands):
         """
         self._io.check_usable()
         span = span_of(data, writable=False)
-        slba, _ = self._check_range(slba, self._blocks_in(span))
+        slba, _ = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
         await self._move(nvm.write(slba, 1, fua=fua), span, in_order=self.zoned)
 
     async def flush(self) -> None:
         """Make everything that has completed survive a loss of power."""
         await self._complete(nvm.flush())
 
-    async def compare(self, slba: int, data: Buffer) -> None:
+    async def compare(self, slba: SupportsIndex, data: Buffer) -> None:
         """Compare stored blocks with ``data``; raises CompareFailureError where they differ."""
         span = span_of(data, writable=False)
-        slba, nlb = self._check_range(slba, self._blocks_in(span))
+        slba, nlb = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
         await self._complete(nvm.compare(slba, nlb), span)
 
-    async def verify(self, slba: int, nlb: int) -> None:
+    async def verify(self, slba: SupportsIndex, nlb: SupportsIndex) -> None:
         """Have the controller check stored blocks without sending them; at most 65536 at once."""
         await self._complete(nvm.verify(*self._check_command_range(slba, nlb)))
 
-    async def write_zeroes(self, slba: int, nlb: int, *, deallocate: bool = False) -> None:
+    async def write_zeroes(self, slba: SupportsIndex, nlb: SupportsIndex, *, deallocate: bool = False) -> None:
         """Set blocks to zero, and let the controller deallocate them; at most 65536 at once."""
         await self._complete(nvm.write_zeroes(*self._check_command_range(slba, nlb), deac=deallocate))
 
-    async def deallocate(self, ranges: Iterable[tuple[int, int]]) -> None:
+    async def deallocate(self, ranges: Ranges) -> None:
         """Tell the controller that the blocks of 1 to 256 ``(slba, nlb)`` ranges hold nothing worth keeping."""
-        checked = self._check_ranges(ranges)
+        checked = self._check_ranges(ranges, nvm.DSM_NLB_MAX)
         await self._complete(
             nvm.dataset_management(len(checked), deallocate=True), span_of(nvm.dsm_ranges(checked), writable=False)
         )
 
-    async def copy(self, sdlba: int, ranges: Iterable[tuple[int, int]]) -> None:
+    async def copy(self, sdlba: SupportsIndex, ranges: Ranges) -> None:
         """Copy the blocks of 1 to 256 ``(slba, nlb)`` ranges, one after the other, to ``sdlba``, inside the controller."""
-        checked = self._check_ranges(ranges)
-        self._check_range(sdlba, sum(nlb for _, nlb in checked))
-        await self._complete(nvm.copy(sdlba, len(checked)), span_of(nvm.copy_ranges(checked), writable=False))
+        checked = self._check_ranges(ranges, nvm.NLB_MAX)
+        first, _ = self._check_range(sdlba, sum(nlb for _, nlb in checked))
+        await self._complete(nvm.copy(first, len(checked)), span_of(nvm.copy_ranges(checked), writable=False))
 
     async def _complete(self, command: Command, span: Span = NOTHING) -> Completion:
         self._io.check_usable()
@@ -196,14 +208,6 @@ class Namespace(ZoneCommands):
                 raise nvme_error(completion.status, f"{describe(command)} on {self.target}")
         return completions
 
-    def _blocks_in(self, span: Span) -> int:
-        nlb, rest = divmod(span.len_bytes, self._geometry.block_bytes)
-        if rest or not nlb:
-            raise UsageError(
-                f"{span.len_bytes} bytes of data: not a multiple of the logical block, {self._geometry.block_bytes}"
-            )
-        return nlb
-
     def _exact(self, span: Span, nlb: int) -> Span:
         needed = nlb * self._geometry.block_bytes
         if span.len_bytes != needed:
@@ -212,7 +216,7 @@ class Namespace(ZoneCommands):
             )
         return span
 
-    def _check_range(self, slba: int, nlb: int) -> tuple[int, int]:
+    def _check_range(self, slba: SupportsIndex, nlb: SupportsIndex) -> tuple[int, int]:
         slba, nlb = index(slba), index(nlb)
         if nlb < 1:
             raise UsageError(f"nlb = {nlb}: at least one logical block, counted from 1")
@@ -220,14 +224,22 @@ class Namespace(ZoneCommands):
             raise UsageError(f"{nlb} blocks at LBA {slba:#x}: the namespace has {self.nsze:#x} blocks, counted from 0")
         return slba, nlb
 
-    def _check_command_range(self, slba: int, nlb: int) -> tuple[int, int]:
+    def _check_command_range(self, slba: SupportsIndex, nlb: SupportsIndex, most: int = nvm.NLB_MAX) -> tuple[int, int]:
         slba, nlb = self._check_range(slba, nlb)
-        if nlb > nvm.NLB_MAX:
-            raise UsageError(f"nlb = {nlb}: one command takes at most {nvm.NLB_MAX} logical blocks")
+        if nlb > most:
+            raise UsageError(f"nlb = {nlb}: one command takes at most {most} logical blocks")
         return slba, nlb
 
-    def _check_ranges(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        checked = [self._check_command_range(slba, nlb) for slba, nlb in ranges]
+    def _check_ranges(self, ranges: Ranges, most: int) -> list[tuple[int, int]]:
+        checked = [self._check_command_range(*_pair(item), most) for item in ranges]
         if not 1 <= len(checked) <= 256:
             raise UsageError(f"{len(checked)} ranges: one command takes 1 to 256")
         return checked
+
+
+def _pair(item: tuple[SupportsIndex, SupportsIndex]) -> tuple[SupportsIndex, SupportsIndex]:
+    try:
+        slba, nlb = item
+    except (TypeError, ValueError):
+        raise UsageError(f"{item!r} is not a range: it takes (slba, nlb)") from None
+    return slba, nlb

@@ -1,8 +1,7 @@
 """Opening a namespace: attach to the target, ask it what it is, and close everything in the right order."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,38 +16,73 @@ from aionvme.nvme.identify import Cns, IdentifyController, IdentifyNamespace, pa
 from aionvme.nvme.identify_zoned import IdentifyZonedController, IdentifyZonedNamespace
 from aionvme.nvme.opcodes import CommandSetIdentifier
 from aionvme.prepare import describe, prepare_admin
-from aionvme.queues.attach import QueueChoice, attach
+from aionvme.queues.attach import QueueChoice, Target, attach
+from aionvme.queues.base import Queue
 
 
-@asynccontextmanager
-async def open_namespace(
-    target: str | Path, *, queue: QueueChoice = "auto", depth: int = 64
-) -> AsyncIterator[Namespace]:
+def open_namespace(
+    target: Target, *, queue: QueueChoice = "auto", depth: SupportsIndex = 64
+) -> AbstractAsyncContextManager[Namespace]:
     """Open a namespace for the running event loop, asyncio's or trio's; leaving the context closes it.
 
     ``target`` is a generic character device (``/dev/ng0n1``) or the spec of an emulated namespace: ``emu:nvm?size=64MiB`` or
     ``emu:zns?zones=16&zone_size=4MiB``, with lba, zone_capacity, mar, mor, file, seed and latency besides. ``queue`` names the
-    path commands take, "auto" the best there is; ``depth`` is how many may be in flight.
+    path commands take, "auto" the best there is; ``depth`` is how many may be in flight, or as many as the device has room for.
 
     Leaving waits for the commands in flight, whatever the reason. Raises UsageError where target or arguments make no sense or
-    the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself.
+    the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself;
+    an argument of a wrong type raises TypeError.
     """
-    attachment = attach(target, queue, depth)
-    async with AsyncExitStack() as stack:
-        stack.callback(attachment.close)
-        io = Driver(attachment.io, attachment.target)
-        stack.push_async_callback(io.aclose)
-        admin = Driver(attachment.admin, f"the controller of {attachment.target}")
-        stack.push_async_callback(admin.aclose)
+    return _Opening(target, queue, depth)
+
+
+class _Opening(AbstractAsyncContextManager[Namespace]):
+    """One opening of a target: a context to be entered once, and left on the loop that entered it."""
+
+    def __init__(self, target: Target, queue: QueueChoice, depth: SupportsIndex) -> None:
+        self._arguments = (target, queue, depth)
+        self._entered = False
+        self._drivers: list[Driver] = []
+        self._undo = AsyncExitStack()
+
+    async def __aenter__(self) -> Namespace:
+        if self._entered:
+            raise UsageError(f"{self._arguments[0]!s} is entered once for each call of open()")
+        self._entered = True
+        attachment = attach(*self._arguments)
+        self._undo.callback(attachment.close)
         try:
-            geometry = await _identify(admin, attachment.nsid, attachment.max_transfer_bytes)
-        except ValueError as error:
-            raise UsageError(f"{attachment.target} cannot be used: {error}") from None
+            io = self._drive(attachment.io, attachment.target)
+            admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
+            geometry = await _identify(admin, attachment.target, attachment.nsid, attachment.max_transfer_bytes)
+        except BaseException:
+            await self._undo.aclose()
+            raise
         pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
-        yield Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
+        return Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
+
+    async def __aexit__(self, *exception: object) -> None:
+        for driver in self._drivers:
+            driver.check_closable()  # all or nothing: on another loop, nothing is closed
+        await self._undo.aclose()
+
+    def _drive(self, queue: Queue, name: str) -> Driver:
+        driver = Driver(queue, name)
+        self._drivers.append(driver)
+        self._undo.push_async_callback(driver.aclose)
+        return driver
 
 
-async def _identify(admin: Driver, nsid: int, kernel_limit: int | None) -> Geometry:
+async def _identify(admin: Driver, target: str, nsid: int, kernel_limit: int | None) -> Geometry:
+    try:
+        return await _geometry(admin, nsid, kernel_limit)
+    except UsageError:
+        raise
+    except ValueError as error:  # an inactive namespace, or a structure that is none
+        raise UsageError(f"{target} cannot be used: {error}") from None
+
+
+async def _geometry(admin: Driver, nsid: int, kernel_limit: int | None) -> Geometry:
     controller = IdentifyController.parse(await _page(admin, Cns.CONTROLLER))
     namespace = IdentifyNamespace.parse(await _page(admin, Cns.NAMESPACE, nsid))
     block_bytes = namespace.lba_size + (namespace.ms if namespace.extended_lba else 0)

@@ -8,7 +8,7 @@ from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
 from aionvme.driver.request import Submission
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
-from aionvme.nvme.command import Command, DataPointers, encode
+from aionvme.nvme.command import Command, DataPointers, encode, normalized
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode
 from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction, io_data_len
 
@@ -23,6 +23,14 @@ def describe(command: Command, *, admin: bool = False) -> str:
     if not admin and command.opcode in (NvmOpcode.ZONE_MANAGEMENT_SEND, NvmOpcode.ZONE_MANAGEMENT_RECEIVE):
         return f"{name} at LBA {command.slba:#x}"
     return name
+
+
+def plain(command: Command) -> Command:
+    """A command from outside, with each field checked and made a plain integer. Raises UsageError naming the one that is not."""
+    try:
+        return normalized(command)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def buffer_of(command: Command, data: Buffer | None, into: Buffer | None) -> Span:
@@ -43,7 +51,9 @@ def buffer_of(command: Command, data: Buffer | None, into: Buffer | None) -> Spa
 
 def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPool) -> Submission:
     """An I/O command ready for its queue. Raises UsageError where command and buffer do not agree."""
-    _check_length(command, span, io_data_len(command, geometry.block_bytes), describe(command))
+    needed = io_data_len(command, geometry.block_bytes)
+    if needed is not None and span.len_bytes != needed:
+        raise UsageError(_disagreement(describe(command), needed, span))
     limit = geometry.max_append_bytes if command.opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes
     if span.len_bytes > limit:
         raise UsageError(f"{describe(command)}: {span.len_bytes} bytes, and one command takes at most {limit}")
@@ -57,13 +67,14 @@ def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPoo
 
 def prepare_admin(command: Command, span: Span) -> Submission:
     """An admin command ready for its queue. Raises UsageError where command and buffer do not agree."""
-    _check_length(command, span, admin_data_len(command), describe(command, admin=True))
+    needed = admin_data_len(command)
+    if needed is not None and span.len_bytes != needed:
+        raise UsageError(_disagreement(describe(command, admin=True), needed, span))
     return _pack(command, span, 0, -1)
 
 
-def _check_length(command: Command, span: Span, needed: int | None, what: str) -> None:
-    if needed is not None and span.len_bytes != needed:
-        raise UsageError(f"{what}: the command moves {needed} bytes, and its buffer holds {span.len_bytes}")
+def _disagreement(what: str, needed: int, span: Span) -> str:
+    return f"{what}: the command moves {needed} bytes, and its buffer holds {span.len_bytes}"
 
 
 def _pack(command: Command, span: Span, nsid: int, buf_index: int) -> Submission:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from operator import index
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class ZoneCommands(ABC):
         """Most data that one append takes: the controller's ZASL. An append is never split."""
         return self._geometry.max_append_bytes
 
-    async def zone_append(self, zslba: int, data: Buffer, *, fua: bool = False) -> int:
+    async def zone_append(self, zslba: SupportsIndex, data: Buffer, *, fua: bool = False) -> int:
         """Append whole logical blocks to the zone that starts at ``zslba``; gives the LBA at which the device put them.
 
         Appends to one zone may be in flight together, and land in any order. A task that is cancelled meanwhile does not
@@ -64,10 +65,7 @@ class ZoneCommands(ABC):
         """
         zslba = self._check_zslba(zslba)
         span = span_of(data, writable=False)
-        block_bytes = self._geometry.block_bytes
-        nlb, rest = divmod(span.len_bytes, block_bytes)
-        if rest or not nlb:
-            raise UsageError(f"{span.len_bytes} bytes of data: not a multiple of the logical block, {block_bytes}")
+        nlb = self._geometry.blocks_in(span.len_bytes)
         if span.len_bytes > self.max_append_bytes:
             raise UsageError(
                 f"{span.len_bytes} bytes to append: one command takes at most {self.max_append_bytes} (ZASL), and an append "
@@ -76,7 +74,11 @@ class ZoneCommands(ABC):
         return (await self._complete(zoned.zone_append(zslba, nlb, fua=fua), span)).result
 
     async def report_zones(
-        self, slba: int = 0, *, nr_zones: int | None = None, options: ReportingOptions = ReportingOptions.ALL
+        self,
+        slba: SupportsIndex = 0,
+        *,
+        nr_zones: SupportsIndex | None = None,
+        options: ReportingOptions = ReportingOptions.ALL,
     ) -> NDArray[np.void]:
         """The zones from the one that holds ``slba``, at most ``nr_zones`` of them, in the state that ``options`` asks for.
 
@@ -88,6 +90,8 @@ class ZoneCommands(ABC):
         slba = index(slba)
         if not 0 <= slba < nsze:
             raise UsageError(f"LBA {slba:#x}: the namespace has {nsze:#x} blocks, counted from 0")
+        if options not in list(ReportingOptions):
+            raise UsageError(f"options = {options!r}: choose one of ReportingOptions")
         left = self.nr_zones - slba // zsze
         if nr_zones is not None:
             if index(nr_zones) < 1:
@@ -109,23 +113,23 @@ class ZoneCommands(ABC):
             slba = int(zones["zslba"][-1]) + zsze
         return np.concatenate(pieces) if pieces else np.empty(0, ZONE)
 
-    async def open_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+    async def open_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Open a zone explicitly, or with ``select_all`` every closed one."""
         await self._manage(ZoneSendAction.OPEN, zslba, select_all)
 
-    async def close_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+    async def close_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Close a zone, or with ``select_all`` every open one."""
         await self._manage(ZoneSendAction.CLOSE, zslba, select_all)
 
-    async def finish_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+    async def finish_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Make a zone full, or with ``select_all`` every open and closed one."""
         await self._manage(ZoneSendAction.FINISH, zslba, select_all)
 
-    async def reset_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+    async def reset_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Make a zone empty, or with ``select_all`` every one that is not; what they held is gone."""
         await self._manage(ZoneSendAction.RESET, zslba, select_all)
 
-    async def offline_zone(self, zslba: int | None = None, *, select_all: bool = False) -> None:
+    async def offline_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Take a read-only zone, or with ``select_all`` every one, offline; there is no way back."""
         await self._manage(ZoneSendAction.OFFLINE, zslba, select_all)
 
@@ -133,13 +137,13 @@ class ZoneCommands(ABC):
     async def _complete(self, command: Command, span: Span = ...) -> Completion:
         """Carry out one command; raises where it fails."""
 
-    async def _manage(self, action: ZoneSendAction, zslba: int | None, select_all: bool) -> None:
+    async def _manage(self, action: ZoneSendAction, zslba: SupportsIndex | None, select_all: bool) -> None:
         if (zslba is None) != select_all:
             raise UsageError("name the zone by its zslba, or pass select_all=True, not both and not neither")
         slba = 0 if zslba is None else zslba
         await self._complete(zoned.zone_management_send(action, self._check_zslba(slba), select_all=select_all))
 
-    def _check_zslba(self, zslba: int) -> int:
+    def _check_zslba(self, zslba: SupportsIndex) -> int:
         zslba = index(zslba)
         zsze = self._zoned.zsze
         if zslba % zsze or not 0 <= zslba < self._geometry.namespace.nsze:

@@ -8,6 +8,7 @@ longer come (the device is gone for good, the process left the loop behind), the
 import atexit
 import errno
 import os
+import threading
 import time
 import warnings
 import weakref
@@ -15,11 +16,11 @@ from collections.abc import Sequence
 from enum import Enum
 from types import MappingProxyType
 
-import anyio
-
 from aionvme.driver import hosts
+from aionvme.driver.places import Places
 from aionvme.driver.request import Request, Submission
 from aionvme.errors import ClosedError, WrongLoopError, os_error
+from aionvme.nvme.command import timeout_ms_of
 from aionvme.nvme.status import Completion, Status
 from aionvme.queues.base import Queue
 
@@ -27,8 +28,8 @@ REAP_BUDGET = 64
 """Completions taken in by one turn, so that other tasks of the loop get theirs."""
 
 DRAIN_LIMIT_S = 90.0
-"""How long closing waits for commands in flight. The kernel gives up on a command after 30 s, and on a controller that
-does not reset after as long again; past that nothing is going to come."""
+"""How long closing waits for commands in flight. The kernel gives up on a command after 30 s (or the command's
+own timeout_ms), and on a controller that does not reset after as long again; past that nothing is going to come."""
 
 ORPHAN_DRAIN_LIMIT_S = 5.0
 """The same where no loop is left and the wait blocks a thread: at interpreter exit and in a finaliser."""
@@ -73,12 +74,13 @@ class Driver:
         self.queue = queue
         self._target = target
         self._state = _State.OPEN
+        self._thread = threading.get_ident()
         self._in_flight: dict[int, tuple[Request, int, Submission]] = {}
         self._next_user_data = 0
-        self._places = anyio.Semaphore(queue.depth)
         self._drains: list[Request] = []
         self._drain_deadline = 0.0
         self._host = hosts.bind(self._turn, queue.fileno())
+        self._places = Places(self._host, queue.depth)
         _drivers.add(self)
 
     async def run(self, submissions: Sequence[Submission]) -> list[Completion]:
@@ -92,22 +94,23 @@ class Driver:
         request = Request()
         try:
             for submission in submissions:
-                try:
-                    self._places.acquire_nowait()
-                except anyio.WouldBlock:
-                    await self._places.acquire()
+                if not self._places.take_nowait():
+                    await self._places.take()
                 if request.failed or self._state is not _State.OPEN:
-                    self._places.release()
+                    self._places.give()
                     break
                 self._submit(request, submission)
-        except GeneratorExit:
-            raise  # the coroutine is closed by force and must not wait; what is in flight stays in our table
-        except BaseException:
-            await self._host.wait(request)  # what was submitted completes first
+            await self._host.wait(request)
+        except self._host.cancelled as cancellation:
+            # What was submitted completes first. Any other exception (the coroutine is closed by force, a signal's handler
+            # raised) leaves at once: whatever is in flight stays in our table.
+            await self._host.wait(request)
+            if request.failed:
+                cancellation.add_note(f"a command to {self._target} had failed meanwhile: {_worst(request)}")
             raise
-        await self._host.wait(request)
         if request.error is not None:
-            raise request.error
+            # Each task gets an exception of its own: they are raised in many, and each adds its traceback.
+            raise type(request.error)(*request.error.args) from request.error
         for res, _ in request.outcomes:
             if res < 0:
                 raise os_error(-res, f"a command to {self._target}", CQE_CAUSES)
@@ -120,6 +123,11 @@ class Driver:
         if self._state is not _State.OPEN:
             raise ClosedError(f"{self._target} is {self._state.value}: open it again")
         self._check_here()
+
+    def check_closable(self) -> None:
+        """Raise WrongLoopError on another thread or loop than the one that opened the queue, unless it needs no closing."""
+        if self._state not in (_State.CLOSED, _State.FORKED):
+            self._check_here()
 
     def _check_here(self) -> None:
         if not self._host.here():
@@ -140,14 +148,15 @@ class Driver:
     async def aclose(self) -> None:
         """Refuse new commands, wait for those in flight, and close the queue.
 
-        Raises OSError (ETIMEDOUT) where some did not complete within :data:`DRAIN_LIMIT_S`; whoever waits for one gets the same.
+        Raises OSError (ETIMEDOUT) where some did not complete within :data:`DRAIN_LIMIT_S`, or their own time-out if that is
+        longer; whoever waits for one gets the same. WrongLoopError on another loop, with nothing changed.
         """
         if self._state in (_State.CLOSED, _State.FORKED):
             return
         self._check_here()
         if self._state is not _State.CLOSING:
             self._state = _State.CLOSING
-            self._drain_deadline = time.monotonic() + DRAIN_LIMIT_S
+            self._drain_deadline = time.monotonic() + self._drain_limit()
         drained = Request()
         try:
             if self._in_flight:
@@ -169,13 +178,15 @@ class Driver:
         self._drain_without_loop()
 
     def _submit(self, request: Request, submission: Submission) -> None:
+        # In this order because a signal's handler may raise anywhere in between: a turn is coming before there is anything to
+        # wait for, and the table owns the buffers before the queue has the command.
+        self._host.kick()
         user_data = self._next_user_data
         self._next_user_data = user_data + 1
-        self.queue.stage(user_data, submission.entry, submission.buf_index)
         self._in_flight[user_data] = (request, len(request.outcomes), submission)
         request.outcomes.append((0, 0))
         request.pending += 1
-        self._host.kick()
+        self.queue.stage(user_data, submission.entry, submission.buf_index)
 
     def _turn(self) -> float | None:
         """Submit, reap and wake; answers as :data:`hosts.Turn` does."""
@@ -198,7 +209,7 @@ class Driver:
             request, index, _ = self._in_flight.pop(user_data)
             request.outcomes[index] = (res, result)
             request.failed |= res != 0
-            self._places.release()
+            self._places.give()
             request.pending -= 1
             if not request.pending:
                 self._host.wake(request)
@@ -216,20 +227,28 @@ class Driver:
             return None
         return left if delay is None else min(delay, left)
 
+    def _drain_limit(self) -> float:
+        own_ms = max((timeout_ms_of(submission.entry) for _, _, submission in self._in_flight.values()), default=0)
+        return max(DRAIN_LIMIT_S, own_ms / 1000 * 2)
+
     def _break(self, error: OSError) -> None:
         """No completion will come any more: end every wait, and keep every buffer for good."""
         _abandoned.append(list(self._in_flight.values()))
-        waiting = {id(request): request for request, _, _ in self._in_flight.values()}
-        for _ in self._in_flight:
-            self._places.release()
-        self._in_flight.clear()
         self._state = _State.BROKEN
         self._host.close()
+        self._end_waits(error)
+        self._finish_drain(error)
+
+    def _end_waits(self, error: Exception) -> None:
+        waiting = {id(request): request for request, _, _ in self._in_flight.values()}
+        places = len(self._in_flight)
+        self._in_flight.clear()
         for request in waiting.values():
             request.error = error
             request.pending = 0
             self._host.wake(request)
-        self._finish_drain(error)
+        for _ in range(places):
+            self._places.give()
 
     def _finish_drain(self, error: OSError | None = None) -> None:
         for drained in self._drains:
@@ -239,15 +258,22 @@ class Driver:
         self._drains.clear()
 
     def _drain_without_loop(self) -> None:
-        """Wait for commands in flight by blocking, wake nobody, and close the queue."""
+        """Wait for commands in flight by blocking, wake nobody, and close the queue.
+
+        On another thread than the queue's own nothing can be done but to keep it all: that thread may be inside the ring.
+        """
+        if threading.get_ident() != self._thread:
+            _abandoned.append((self.queue, list(self._in_flight.values())))
+            self._state = _State.CLOSED
+            return
         deadline = time.monotonic() + ORPHAN_DRAIN_LIMIT_S
         try:
             while self._in_flight and time.monotonic() < deadline:
                 for user_data, _, _ in self.queue.tick(REAP_BUDGET):
                     del self._in_flight[user_data]
                 time.sleep(0.001)
-        except OSError:
-            pass  # another thread's ring, or a broken one: nothing can be reaped, so everything is kept
+        except (OSError, KeyError):
+            pass  # a broken ring: nothing more can be reaped, so everything is kept
         self._close_queue()
 
     def _close_queue(self) -> None:
@@ -260,6 +286,14 @@ class Driver:
 
     def _leave_behind(self) -> None:
         self._state = _State.FORKED
+        self._end_waits(
+            ClosedError(f"{self._target} is {self._state.value}: the parent's commands are not the child's")
+        )
+
+
+def _worst(request: Request) -> str:
+    res = next(res for res, _ in request.outcomes if res)
+    return repr(Status(res)) if res > 0 else os.strerror(-res)
 
 
 @atexit.register

@@ -1,8 +1,8 @@
 """The two event loops, asyncio (uvloop included) and trio, as the driver needs them.
 
 A host is bound when a queue opens: it remembers the loop, runs the driver's *turn* (submit, reap, wake) on it, and lets tasks
-wait for requests. A turn says how long the next one may wait: 0.0 for the loop's next pass, a number of seconds, or None for
-"until the queue's file descriptor is readable or somebody kicks".
+wait for requests. A turn says how long the next one may wait: 0.0 for the loop's next pass, a number of seconds, infinity for
+"until the queue's file descriptor is readable", or None where nothing is in flight.
 
 A command in flight cannot be taken back from a device, so waiting for one cannot be cancelled either: it is put off until the
 command has completed. The two loops want that said differently.
@@ -38,6 +38,9 @@ SOON_S = 0.0005
 class Host(Protocol):
     """An event loop, bound to one driver."""
 
+    cancelled: type[BaseException]
+    """What the loop throws at a task that is cancelled."""
+
     def here(self) -> bool:
         """Whether the caller runs on this loop."""
 
@@ -48,10 +51,13 @@ class Host(Protocol):
         """Let the task that waits for a request go on."""
 
     async def checkpoint_if_cancelled(self) -> None:
-        """Before anything is submitted: raise where the task is known to be cancelled already."""
+        """Before anything is submitted: raise where the loop knows the task to be cancelled already."""
 
     async def wait(self, request: Request) -> None:
         """Wait until every command of a request has completed; a cancellation is put off until then."""
+
+    async def wait_or_leave(self, request: Request) -> None:
+        """Wait until a request is woken, or until the task is cancelled."""
 
     def close(self) -> None:
         """Run no more turns."""
@@ -72,6 +78,8 @@ def bind(turn: Turn, fileno: int | None) -> Host:
 
 class AsyncioHost:
     """asyncio's loop, or another that speaks its protocol."""
+
+    cancelled: type[BaseException] = asyncio.CancelledError
 
     def __init__(self, turn: Turn, fileno: int | None) -> None:
         self._turn = turn
@@ -112,6 +120,10 @@ class AsyncioHost:
                         await self._park(request)
             raise
 
+    async def wait_or_leave(self, request: Request) -> None:
+        """See :meth:`Host.wait_or_leave`."""
+        await self._park(request)
+
     def close(self) -> None:
         """Forget the file descriptor and the turn to come."""
         if self._next is not None:
@@ -129,7 +141,7 @@ class AsyncioHost:
             self._next.cancel()
             self._next = None
         delay = self._turn()
-        if delay is not None:
+        if delay is not None and delay != float("inf"):
             self._schedule(delay)
 
     def _schedule(self, delay: float) -> None:
@@ -143,20 +155,24 @@ class AsyncioHost:
 
 
 class TrioHost:
-    """A trio run: one system task makes the turns, another watches the file descriptor."""
+    """A trio run: one system task makes the turns, another watches the file descriptor.
+
+    When the run's main task has ended, trio cancels its system tasks. Others of them may still be waiting for commands, and
+    those do not leave before the commands have completed: so the turns go on, shielded, until nobody waits.
+    """
 
     def __init__(self, turn: Turn, fileno: int | None) -> None:
         import trio
 
         self._trio = trio
+        self.cancelled: type[BaseException] = trio.Cancelled
         self._turn = turn
+        self._fileno = fileno
         self._token = trio.lowlevel.current_trio_token()
         self._parked: trio.lowlevel.Task | None = None
-        self._scopes = [trio.CancelScope()]
-        trio.lowlevel.spawn_system_task(self._make_turns, self._scopes[0], name="aionvme turns")
-        if fileno is not None:
-            self._scopes.append(trio.CancelScope())
-            trio.lowlevel.spawn_system_task(self._watch, self._scopes[1], fileno, name="aionvme wake-ups")
+        self._scopes: list[trio.CancelScope] = []
+        self._closed = False
+        self._waiting = 0
 
     def here(self) -> bool:
         """Whether this thread is inside our trio run."""
@@ -167,9 +183,8 @@ class TrioHost:
 
     def kick(self) -> None:
         """Run a turn on the next pass: where the task is not parked, it is about to make one anyway."""
-        if self._parked is not None:
-            self._trio.lowlevel.reschedule(self._parked)
-            self._parked = None
+        if not self._unpark() and not self._scopes:
+            self._start()
 
     def wake(self, request: Request) -> None:
         """Put the waiting task on the run queue."""
@@ -183,24 +198,66 @@ class TrioHost:
 
     async def wait(self, request: Request) -> None:
         """See :meth:`Host.wait`."""
-        while request.pending:
-            request.waiter = self._trio.lowlevel.current_task()
-            await self._trio.lowlevel.wait_task_rescheduled(lambda _: self._trio.lowlevel.Abort.FAILED)
+        self._waiting += 1
+        try:
+            while request.pending:
+                request.waiter = self._trio.lowlevel.current_task()
+                await self._trio.lowlevel.wait_task_rescheduled(lambda _: self._trio.lowlevel.Abort.FAILED)
+        finally:
+            self._waiting -= 1
+
+    async def wait_or_leave(self, request: Request) -> None:
+        """See :meth:`Host.wait_or_leave`."""
+        request.waiter = self._trio.lowlevel.current_task()
+
+        def abort(_: object) -> "trio.lowlevel.Abort":
+            request.waiter = None
+            succeeded: trio.lowlevel.Abort = self._trio.lowlevel.Abort.SUCCEEDED
+            return succeeded
+
+        await self._trio.lowlevel.wait_task_rescheduled(abort)
 
     def close(self) -> None:
         """End the system tasks."""
+        self._closed = True
         for scope in self._scopes:
             scope.cancel()
+        self._unpark()  # still parked where the run is ending: that wait is shielded
+
+    def _unpark(self) -> bool:
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            self._trio.lowlevel.reschedule(parked)
+        return parked is not None
+
+    def _start(self) -> None:
+        turns = self._trio.CancelScope()
+        self._trio.lowlevel.spawn_system_task(self._make_turns, turns, name="aionvme turns")
+        self._scopes = [turns]
+        if self._fileno is not None:
+            watch = self._trio.CancelScope(shield=True)
+            self._trio.lowlevel.spawn_system_task(self._watch, watch, self._fileno, name="aionvme wake-ups")
+            self._scopes.append(watch)
 
     async def _make_turns(self, scope: "trio.CancelScope") -> None:
         with scope:
-            while True:
-                delay = self._turn()
-                if delay is not None and delay < SOON_S:
-                    await self._trio.lowlevel.checkpoint()
-                else:
-                    with self._trio.move_on_after(float("inf") if delay is None else delay):
-                        await self._park()
+            try:
+                while True:
+                    await self._rest(self._turn())
+            finally:
+                with self._trio.CancelScope(shield=not self._closed):
+                    while self._waiting and not self._closed and (delay := self._turn()) is not None:
+                        await self._rest(delay)
+                for each in self._scopes:
+                    each.cancel()
+                self._scopes = []
+
+    async def _rest(self, delay: float | None) -> None:
+        if delay is not None and delay < SOON_S:
+            await self._trio.lowlevel.checkpoint()
+            return
+        with self._trio.move_on_after(float("inf") if delay is None else delay):
+            await self._park()
 
     async def _park(self) -> None:
         def abort(_: object) -> "trio.lowlevel.Abort":

@@ -27,7 +27,7 @@ class Request:
         """(res, result) of each command, in the order of submission."""
         self.failed = False
         """One of them completed with anything but success."""
-        self.error: OSError | None = None
-        """Why the outcomes will never come: the queue broke."""
+        self.error: Exception | None = None
+        """Why the outcomes will never come: the queue broke, or a fork left it behind."""
         self.waiter: Any = None
         """What the host wakes: a future or a task, once somebody waits."""

@@ -35,7 +35,7 @@ def get_log_page(
     return Command(
         AdminOpcode.GET_LOG_PAGE,
         nsid=nsid,
-        cdw10=fit("lid", lid, 8) | fit("lsp", lsp, 7) << 8 | rae << 15 | (numd & 0xFFFF) << 16,
+        cdw10=fit("lid", lid, 8) | fit("lsp", lsp, 7) << 8 | bool(rae) << 15 | (numd & 0xFFFF) << 16,
         cdw11=numd >> 16,
         cdw12=offset_bytes & 0xFFFF_FFFF,
         cdw13=offset_bytes >> 32,
@@ -51,4 +51,4 @@ def get_features(fid: int, *, sel: int = 0, nsid: int = 0, cdw11: int = 0) -> Co
 
 def set_features(fid: int, value: int, *, save: bool = False, nsid: int = 0) -> Command:
     """Set Features (section 5.27): ``value`` is command dword 11."""
-    return Command(AdminOpcode.SET_FEATURES, nsid=nsid, cdw10=fit("fid", fid, 8) | save << 31, cdw11=value)
+    return Command(AdminOpcode.SET_FEATURES, nsid=nsid, cdw10=fit("fid", fid, 8) | bool(save) << 31, cdw11=value)

@@ -76,6 +76,31 @@ def decode(entry: bytes) -> tuple[Command, DataPointers]:
     return command, DataPointers(addr, data_len, metadata, metadata_len)
 
 
+def normalized(command: Command) -> Command:
+    """The same command in plain integers; ValueError naming the field that is none or does not fit its width.
+
+    What a command transfers is computed from its fields, and numpy's integers wrap in arithmetic: a dword of type uint8 would
+    make a long transfer look short.
+    """
+    if not isinstance(command, Command):
+        raise ValueError(f"{command!r} is not a Command")
+    plain: dict[str, int | None] = {}
+    for name, value in command._asdict().items():
+        if name == "nsid" and value is None:
+            plain[name] = None
+            continue
+        try:
+            plain[name] = fit(name, value, 8 if name == "opcode" else 32)
+        except TypeError:
+            raise ValueError(f"{name} = {value!r} is not an integer") from None
+    return Command(**plain)  # type: ignore[arg-type]  # only nsid may be None, and opcode is there
+
+
+def timeout_ms_of(entry: bytes) -> int:
+    """The time limit in an ``nvme_uring_cmd``, 0 for the kernel's own."""
+    return int.from_bytes(entry[64:68], "little")
+
+
 def fit(name: str, value: int, bits: int) -> int:
     """``value`` as the integer of a field of ``bits`` bits; ValueError naming the field where it does not fit.
 

@@ -14,6 +14,9 @@ from aionvme.nvme.opcodes import NvmOpcode
 NLB_MAX = 1 << 16
 """Most logical blocks a 16-bit, 0's based NLB field can ask for."""
 
+DSM_NLB_MAX = (1 << 32) - 1
+"""Most logical blocks one range of a dataset management command has: its length is 32 bits, and not 0's based."""
+
 _DSM_RANGE = Struct("<IIQ")
 _COPY_SOURCE_RANGE = Struct("<8xQH6xIHH")
 assert _DSM_RANGE.size == 16
@@ -54,7 +57,7 @@ def verify(slba: int, nlb: int, *, fua: bool = False, limited_retry: bool = Fals
 def write_zeroes(slba: int, nlb: int, *, fua: bool = False, limited_retry: bool = False, deac: bool = False) -> Command:
     """Set logical blocks to zero (section 3.2.8); ``deac`` asks the controller to deallocate them as well."""
     command = _blocks(NvmOpcode.WRITE_ZEROES, slba, nlb, fua, limited_retry)
-    return command._replace(cdw12=command.cdw12 | deac << 25)
+    return command._replace(cdw12=command.cdw12 | bool(deac) << 25)
 
 
 def write_uncorrectable(slba: int, nlb: int) -> Command:
@@ -68,7 +71,7 @@ def dataset_management(
     """Attributes for ``nr`` ranges, 1 to 256, sent as data made by :func:`dsm_ranges` (section 3.2.3)."""
     if not 1 <= nr <= 256:
         raise ValueError(f"nr = {nr}: a dataset management command takes 1 to 256 ranges")
-    attributes = integral_read << 0 | integral_write << 1 | deallocate << 2
+    attributes = bool(integral_read) << 0 | bool(integral_write) << 1 | bool(deallocate) << 2
     return Command(NvmOpcode.DATASET_MANAGEMENT, cdw10=nr - 1, cdw11=attributes)
 
 
@@ -88,7 +91,7 @@ def copy(sdlba: int, nr: int, *, fua: bool = False, limited_retry: bool = False)
     if not 1 <= nr <= 256:
         raise ValueError(f"nr = {nr}: a copy command takes 1 to 256 ranges")
     low, high = split_lba(sdlba, "sdlba")
-    return Command(NvmOpcode.COPY, cdw10=low, cdw11=high, cdw12=nr - 1 | fua << 30 | limited_retry << 31)
+    return Command(NvmOpcode.COPY, cdw10=low, cdw11=high, cdw12=nr - 1 | bool(fua) << 30 | bool(limited_retry) << 31)
 
 
 def copy_ranges(ranges: Iterable[tuple[int, int]]) -> bytes:
@@ -114,4 +117,4 @@ def split_lba(lba: int, name: str = "slba") -> tuple[int, int]:
 
 def _blocks(opcode: NvmOpcode, slba: int, nlb: int, fua: bool, limited_retry: bool) -> Command:
     low, high = split_lba(slba)
-    return Command(opcode, cdw10=low, cdw11=high, cdw12=wire_nlb(nlb) | fua << 30 | limited_retry << 31)
+    return Command(opcode, cdw10=low, cdw11=high, cdw12=wire_nlb(nlb) | bool(fua) << 30 | bool(limited_retry) << 31)

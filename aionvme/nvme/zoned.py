@@ -13,7 +13,7 @@ def zone_append(
     The completion's 64-bit result is the address of the first block written.
     """
     low, high = split_lba(zslba, "zslba")
-    cdw12 = wire_nlb(nlb) | piremap << 25 | fua << 30 | limited_retry << 31
+    cdw12 = wire_nlb(nlb) | bool(piremap) << 25 | bool(fua) << 30 | bool(limited_retry) << 31
     return Command(NvmOpcode.ZONE_APPEND, cdw10=low, cdw11=high, cdw12=cdw12)
 
 
@@ -26,7 +26,7 @@ def zone_management_send(
     area (Technical Proposal 4076). SET_ZONE_DESCRIPTOR_EXTENSION sends the extension as data.
     """
     low, high = split_lba(slba)
-    cdw13 = fit("action", action, 8) | select_all << 8 | zsaso << 9
+    cdw13 = fit("action", action, 8) | bool(select_all) << 8 | bool(zsaso) << 9
     return Command(NvmOpcode.ZONE_MANAGEMENT_SEND, cdw10=low, cdw11=high, cdw13=cdw13)
 
 
@@ -51,5 +51,5 @@ def zone_management_receive(
         cdw10=low,
         cdw11=high,
         cdw12=len_bytes // 4 - 1,
-        cdw13=fit("action", action, 8) | fit("options", options, 8) << 8 | partial << 16,
+        cdw13=fit("action", action, 8) | fit("options", options, 8) << 8 | bool(partial) << 16,
     )

@@ -2,11 +2,12 @@
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, SupportsIndex, get_args
 
 from aionvme._core import lib
 from aionvme.devices import GenericDevice, driver_parameter, find, kernel_version
@@ -19,6 +20,8 @@ from aionvme.queues.polled import PolledQueue
 from aionvme.queues.ring import RingQueue
 
 QueueChoice = Literal["auto", "raw", "polled", "interrupt", "emulated"]
+
+Target = str | bytes | os.PathLike[str]
 
 ADMIN_DEPTH = 4
 """Admin commands are few; the driver's own admin queue holds 32."""
@@ -38,7 +41,7 @@ class PathReport:
 
     kind: QueueKind
     depth: int
-    why_not: dict[str, str] = field(default_factory=dict)
+    why_not: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         reasons = "".join(f"; not {kind}: {reason}" for kind, reason in self.why_not.items())
@@ -59,19 +62,22 @@ class Attachment:
     chunk_bytes: int
     """Largest piece of memory that one registration may have."""
     close: Callable[[], None]
-    """Releases what is under the queues, after they are closed."""
+    """Releases everything: queues that nobody has closed, and what is under them."""
 
 
-def attach(target: str | Path, choice: QueueChoice, depth: int) -> Attachment:
+def attach(target: Target, choice: QueueChoice, depth: SupportsIndex) -> Attachment:
     """Open a target: an emulator spec (``emu:zns?...``) or the path of an NVMe generic device.
 
     Raises UsageError where the target or the arguments are not usable, OSError where the kernel refuses.
     """
     if choice not in get_args(QueueChoice):
         raise UsageError(f"queue={choice!r}: choose one of {', '.join(get_args(QueueChoice))}")
-    if not isinstance(depth, int) or not 1 <= depth <= DEPTH_MAX:
+    if not hasattr(depth, "__index__") or not 1 <= index(depth) <= DEPTH_MAX:
         raise UsageError(f"depth={depth!r}: a queue holds 1 to {DEPTH_MAX} commands")
-    name = os.fspath(target)
+    depth = index(depth)
+    name = os.fsdecode(target)
+    if "\0" in name:
+        raise UsageError(f"{name!r} is no path: it has a null character in it")
     if name.startswith("emu:"):
         return _attach_emulated(name, choice, depth)
     return _attach_device(find(Path(name)), choice, depth)
@@ -112,6 +118,8 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
     segments = device.queue_limit("max_segments") or SEGMENTS
 
     def close() -> None:
+        io.close()
+        admin.close()
         os.close(fd)
         os.close(controller)
 
@@ -164,7 +172,7 @@ def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int)
         reason = obstacle(device)
         if choice == kind and reason is not None:
             raise UsageError(f"queue={kind!r} is not to be had for {device.path}: {reason}")
-        reason = reason or why_not_unasked()
+        reason = reason or why_auto_does_not_poll()
         if choice == kind or reason is None:
             return PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=depth), why_not
         why_not[kind] = reason
@@ -190,7 +198,7 @@ def why_not_polled(device: GenericDevice) -> str | None:
     return None
 
 
-def why_not_unasked() -> str | None:
+def why_auto_does_not_poll() -> str | None:
     """Why "auto" does not poll where polling can be had, None where it does."""
     if kernel_version() < (6, 5):
         return (

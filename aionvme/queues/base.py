@@ -35,14 +35,14 @@ class Queue(Protocol):
         Raises OSError where the queue itself is broken.
         """
 
-    def pause(self) -> float | None:
+    def pause(self) -> float:
         """After a tick that gave nothing, with commands in flight: seconds until the next one is worth making.
 
-        None means that :meth:`fileno` will become readable.
+        ``math.inf`` means that :meth:`fileno` will become readable.
         """
 
     def fileno(self) -> int | None:
-        """A file descriptor that becomes readable when completions arrive after a pause of None."""
+        """A file descriptor that becomes readable when completions arrive after an infinite pause."""
 
     def register(self, addr: int, len_bytes: int) -> int | None:
         """Register memory and give its buf_index, or None where that cannot be had; commands then go without."""

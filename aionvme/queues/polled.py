@@ -6,6 +6,7 @@ queue, whose completion stores a function pointer where the poller of the same r
 ``task_work_cb`` share a union in struct io_uring_cmd). Linux 6.5 tells the two apart by a flag, 6.8 has no union.
 """
 
+import math
 from collections.abc import Iterable
 from struct import Struct
 from typing import Literal
@@ -63,12 +64,11 @@ class PolledQueue:
             completions += unpolled
         return completions
 
-    def pause(self) -> float | None:
+    def pause(self) -> float:
         """As long as the polled ring says; the other one's eventfd is armed meanwhile, and wakes the loop before that."""
-        unpolled = self._unpolled.pause() if self._unpolled_in_flight else None
-        if unpolled is not None or not self._polled_in_flight:
-            return unpolled
-        return self._polled.pause()
+        unpolled = self._unpolled.pause() if self._unpolled_in_flight else math.inf
+        polled = self._polled.pause() if self._polled_in_flight else math.inf
+        return min(unpolled, polled)
 
     def fileno(self) -> int | None:
         """The eventfd of the ring that is not polled."""

@@ -5,6 +5,7 @@ A command is packed once, here, into the 128 bytes of its submission queue entry
 """
 
 import errno
+import math
 import time
 from collections.abc import Iterable
 from struct import Struct
@@ -129,13 +130,13 @@ class RingQueue:
             self._progress = time.monotonic()
         return CQE.iter_unpack(self._cqe_bytes[: n * CQE.size])
 
-    def pause(self) -> float | None:
+    def pause(self) -> float:
         """Polled: at once, then ever more slowly. Interrupt: sleep on the eventfd, unless something came meanwhile."""
         if self._staged or lib.aionvme_ring_queued(self._ring):
             return 0.0
         if self._eventfd is not None:
             self._armed = not lib.aionvme_ring_arm(self._ring)
-            return None if self._armed else 0.0
+            return math.inf if self._armed else 0.0
         # Nobody wakes the waiter of a polled queue. A slow command is asked after at an eighth of the time it has taken, so that
         # the wait grows by an eighth at most and a command of seconds costs no processor.
         waited = time.monotonic() - self._progress

@@ -1,5 +1,7 @@
 """Conventional namespaces: what is written is what is read, and what fails says how the specification names it."""
 
+from typing import Any
+
 import anyio
 import numpy as np
 import pytest
@@ -152,6 +154,22 @@ async def test_deallocate_and_verify(nvm: aionvme.Namespace) -> None:
     await nvm.deallocate([(80, 4), (92, 4)])
     assert ((await nvm.read(84, 8)) == 0xCD).all()
     await nvm.verify(80, 16)
+
+
+async def test_one_range_may_be_the_whole_namespace(nvm: aionvme.Namespace) -> None:
+    """A range of dataset management has a 32-bit length: more blocks than a read or write could name."""
+    await nvm.deallocate([(0, nvm.nsze)])
+
+
+async def test_numpy_integers_are_integers(nvm: aionvme.Namespace) -> None:
+    """Addresses and numbers of blocks may come from arrays, and flags from comparisons of them."""
+    data = blocks(nvm, 2)
+    await nvm.write(np.uint16(300), data, fua=bool(np.True_))
+    assert np.array_equal(await nvm.read(np.int64(300), np.uint8(2)), data)
+    await nvm.deallocate(np.array([[300, 1]]).tolist())
+    dwords: dict[str, Any] = {"opcode": np.uint8(2), "cdw10": np.uint32(300), "cdw12": np.uint16(1)}
+    done = await nvm.submit(aionvme.Command(**dwords), into=data.copy())
+    assert done.status == 0
 
 
 async def test_copy(nvm: aionvme.Namespace) -> None:

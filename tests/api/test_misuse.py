@@ -56,6 +56,11 @@ async def refused(ns: Namespace, call: Call, message: str) -> None:
         pytest.param(lambda ns: ns.write(0, "text"), "holds no memory", id="a string"),
         pytest.param(lambda ns: ns.write(0, None), "holds no memory", id="None"),
         pytest.param(lambda ns: ns.write(0, [1, 2]), "holds no memory", id="a list"),
+        pytest.param(lambda ns: ns.read(0, 1, into=np.zeros(64, object)), "Python objects", id="an array of objects"),
+        pytest.param(
+            lambda ns: ns.write(0, np.zeros(1024, "M8[s]")[::2]), "cannot be handed to a device", id="every other date"
+        ),
+        pytest.param(lambda ns: ns.deallocate([(0,)]), "takes .slba, nlb.", id="half a range"),
         pytest.param(lambda ns: ns.deallocate([]), "0 ranges", id="no ranges"),
         pytest.param(lambda ns: ns.deallocate([(0, 1)] * 257), "257 ranges", id="too many ranges"),
         pytest.param(lambda ns: ns.copy(0, [(ns.nsze, 1)]), "the namespace has", id="copy from beyond the end"),
@@ -85,6 +90,16 @@ async def test_calls_on_a_conventional_namespace(nvm: Namespace, call: Call, mes
         pytest.param(lambda ns: ns.open_zone(7), "does not start a zone", id="open inside a zone"),
         pytest.param(lambda ns: ns.report_zones(ns.nsze), "counted from 0", id="report beyond the end"),
         pytest.param(lambda ns: ns.report_zones(nr_zones=0), "at least one", id="report no zone"),
+        pytest.param(
+            lambda ns: ns.report_zones(options=cast(aionvme.ReportingOptions, 256)), "ReportingOptions", id="options"
+        ),
+        pytest.param(
+            lambda ns: ns.submit(
+                Command(0x7A, cdw12=cast(int, np.uint8(79)), cdw13=1 << 16), into=np.zeros(64, np.uint8)
+            ),
+            "moves 320 bytes",
+            id="numpy dword, report",
+        ),
     ],
 )
 async def test_calls_on_a_zoned_namespace(zns: Namespace, call: Call, message: str) -> None:
@@ -98,6 +113,22 @@ async def test_calls_on_a_zoned_namespace(zns: Namespace, call: Call, message: s
         pytest.param(lambda ns: ns.submit(Command(0x02, cdw12=1), into=block(ns)), "moves", id="shorter than nlb"),
         pytest.param(lambda ns: ns.submit(Command(0x02), into=block(ns, 2)), "moves", id="longer than nlb"),
         pytest.param(lambda ns: ns.submit(Command(0x02)), "moves", id="read without a buffer"),
+        # Fixed-width integers wrap: 256 blocks, and 256 ranges, would look like none.
+        pytest.param(
+            lambda ns: ns.submit(Command(0x02, cdw12=cast(int, np.uint8(255)))), "moves", id="numpy dword, read"
+        ),
+        pytest.param(
+            lambda ns: ns.submit(Command(0x09, cdw10=cast(int, np.uint8(255)))), "moves 4096", id="numpy dword, ranges"
+        ),
+        pytest.param(
+            lambda ns: ns.submit_admin(
+                Command(0x02, cdw10=2 | 15 << 16, cdw11=cast(int, np.uint16(1))), into=bytearray(64)
+            ),
+            "moves 262208 bytes",
+            id="numpy dword, log page",
+        ),
+        pytest.param(lambda ns: ns.submit(cast(Command, (2, 1))), "not a Command", id="a tuple"),
+        pytest.param(lambda ns: ns.submit(Command(0x02, cdw10=cast(int, None))), "cdw10", id="None in a dword"),
         pytest.param(lambda ns: ns.submit(Command(0x02), data=block(ns)), "sends no data", id="data for a read"),
         pytest.param(lambda ns: ns.submit(Command(0x01), into=block(ns)), "receives no data", id="room for a write"),
         pytest.param(lambda ns: ns.submit(Command(0x00), data=block(ns)), "sends no data", id="data for a flush"),
@@ -123,10 +154,12 @@ async def test_hand_made_commands(nvm: Namespace, call: Call, message: str) -> N
     await refused(nvm, call, message)
 
 
-@pytest.mark.parametrize("len_bytes", [0, -1])
-async def test_an_empty_buffer_cannot_be_allocated(nvm: Namespace, len_bytes: int) -> None:
-    """alloc() gives at least one byte."""
-    with pytest.raises(aionvme.UsageError, match="at least 1"):
+@pytest.mark.parametrize(
+    ("len_bytes", "message"), [(0, "at least 1"), (-1, "at least 1"), (2**70, "more than there are")]
+)
+async def test_a_buffer_that_cannot_be_allocated(nvm: Namespace, len_bytes: int, message: str) -> None:
+    """alloc() gives at least one byte, and no more than there is room for."""
+    with pytest.raises(aionvme.UsageError, match=message):
         nvm.alloc(len_bytes)
 
 

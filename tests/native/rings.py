@@ -6,6 +6,7 @@ The numbers are those of <linux/io_uring.h> in Linux 6.18.
 import ctypes
 import errno
 import gc
+import math
 import os
 import select
 import socket
@@ -138,7 +139,7 @@ def drain(queue: RingQueue, n: int, budget: int = 64) -> list[CompletionTuple]:
         assert time.monotonic() < deadline, f"{len(got)} of {n} completions"
         completions = list(queue.tick(budget))
         got += completions
-        if not completions and queue.pause() is None:
+        if not completions and queue.pause() == math.inf:
             assert readable(queue, 10), "armed, and not woken"
     return got
 

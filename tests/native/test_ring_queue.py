@@ -1,6 +1,7 @@
 """RingQueue over real rings, ticked by hand: what completions mean, waking, registered memory, and failing."""
 
 import errno
+import math
 import mmap
 import os
 import resource
@@ -92,12 +93,12 @@ def test_a_tick_gives_no_more_than_its_budget(deferred: bool) -> None:
 
 
 def test_waking() -> None:
-    """pause() is None where the file descriptor will tell, and 0.0 where something is there; a tick makes it unreadable."""
+    """pause() is infinite where the file descriptor will tell, and 0.0 where something is there; a tick makes it unreadable."""
     queue = HeldQueue()
     queue.stage(1, bytes(72), -1)
     assert queue.pause() == 0.0, "staged and not submitted"
     assert list(queue.tick(64)) == []
-    assert queue.pause() is None
+    assert queue.pause() == math.inf
     assert not readable(queue, 0.02)
     queue.release(1)
     assert readable(queue, 1)
@@ -126,7 +127,7 @@ def test_a_late_signal_wakes_once() -> None:
         assert readable(queue)
         assert list(queue.tick(64)) == []
         if in_flight:
-            assert queue.pause() is None
+            assert queue.pause() == math.inf
             assert list(queue.tick(64)) == []
         assert not readable(queue)
     queue.release(1)
