@@ -5,6 +5,8 @@
  *
  *   ng0n1, ng0n2   512-byte and 4096-byte blocks
  *   ng0n3          answers four commands a second: commands stay in flight
+ *   ng0n4          has protection information in separate metadata
+ *   ng0n5          zoned, 4096-byte blocks, zones of 1024 blocks
  *   ng1n1          another controller, which gets removed in the end
  *
  * Arguments: the tests to run, all by default. Exit code 0 if all passed.
@@ -38,10 +40,11 @@
 #define CMD_IO_VEC	 0xC0484E81u
 #define OP_URING_CMD	 46
 
-enum { FLUSH = 0, WRITE = 1, READ = 2, COMPARE = 5, WRITE_ZEROES = 8 };
+enum { FLUSH = 0, WRITE = 1, READ = 2, COMPARE = 5, WRITE_ZEROES = 8,
+       ZONE_SEND = 0x79, ZONE_RECEIVE = 0x7a, ZONE_APPEND = 0x7d };
 
 #define KIB	 1024u
-#define MDTS	 (512 * KIB)
+#define MDTS	 (512 * KIB)	/* as ../boot has it */
 #define BUF_SIZE (2 * 1024 * KIB)
 
 struct nvme_cmd {
@@ -115,7 +118,10 @@ struct ns {
 static struct ns n1 = { "/dev/ng0n1", 1, 512, -1 };
 static struct ns n2 = { "/dev/ng0n2", 2, 4096, -1 };
 static struct ns slow = { "/dev/ng0n3", 3, 512, -1 };
+static struct ns protected = { "/dev/ng0n4", 4, 512, -1 };
+static struct ns zoned = { "/dev/ng0n5", 5, 4096, -1 };
 static struct ns other = { "/dev/ng1n1", 1, 512, -1 };
+static unsigned limit = MDTS; /* less with swiotlb=force */
 #define BLOCKS(ns) (64u * 1024 * KIB / (ns)->lba)
 
 /* The reference: the ioctl, with a bounce buffer of its own. */
@@ -233,12 +239,17 @@ static int ring_queue_soon(struct ring *r, int index)
 	return ret;
 }
 
-static struct ring *raw_ring(unsigned entries)
+static struct ring *raw_ring_flags(unsigned entries, unsigned flags)
 {
-	struct ring *r = ring_new(entries, POLLED);
+	struct ring *r = ring_new(entries, POLLED | flags);
 
 	EXPECT(ring_queue_soon(r, 0), 0);
 	return r;
+}
+
+static struct ring *raw_ring(unsigned entries)
+{
+	return raw_ring_flags(entries, 0);
 }
 
 static struct nvme_cmd *stage(struct ring *r, struct ns *ns, unsigned flags, uint64_t user_data)
@@ -277,7 +288,11 @@ static struct nvme_cmd *stage_io(struct ring *r, struct ns *ns, unsigned flags, 
 
 static int ring_enter(struct ring *r, unsigned submit, unsigned min)
 {
-	int ret = syscall(SYS_io_uring_enter, r->fd, submit, min, IORING_ENTER_GETEVENTS, NULL, 0);
+	unsigned flags = IORING_ENTER_GETEVENTS;
+
+	if (r->flags & IORING_SETUP_SQPOLL)
+		flags |= IORING_ENTER_SQ_WAKEUP;
+	int ret = syscall(SYS_io_uring_enter, r->fd, submit, min, flags, NULL, 0);
 
 	return ret < 0 ? -errno : ret;
 }
@@ -411,6 +426,9 @@ static void test_register(void)
 	close(null);
 }
 
+/* in memory that may not be written */
+static const uint8_t test_zero[8192] = { 1 };
+
 static void test_errors(void)
 {
 	struct ring *r = ring_new(8, POLLED), *plain;
@@ -426,8 +444,12 @@ static void test_errors(void)
 	EXPECT(run(r, &n1, FIXED | DIRECT, READ, 0, b, 512), 0);
 	EXPECT(run(r, &other, FIXED | DIRECT, READ, 0, b, 512), -EINVAL);
 	EXPECT(run(r, &n1, FIXED | DIRECT | 4, READ, 0, b, 512), -EINVAL);
-	EXPECT(run(r, &n1, DIRECT, READ, 0, b, 512), -EOPNOTSUPP);
-	EXPECT(run(r, &n1, FIXED | DIRECT, READ, 0, b, MDTS + 512), -EINVAL);
+	EXPECT(run(r, &n1, DIRECT, READ, 0, b, 512), 0);
+	EXPECT(run(r, &n1, DIRECT, READ, 0, (void *)0x100000, 512), -EFAULT);
+	EXPECT(run(r, &n1, DIRECT, READ, 0, (void *)-4096ul, 512), -EFAULT);
+	EXPECT(run(r, &n1, DIRECT, READ, 0, (void *)((uintptr_t)test_zero & ~4095ul), 512), -EFAULT);
+	EXPECT(run(r, &n1, DIRECT, WRITE, 0, (void *)((uintptr_t)test_zero & ~4095ul), 512), 0);
+	EXPECT(run(r, &n1, FIXED | DIRECT, READ, 0, b, limit + 512), -EINVAL);
 	EXPECT(run(r, &n1, FIXED | DIRECT, READ, 0, b - 512, 512), -EFAULT);
 	EXPECT(run(r, &n1, FIXED | DIRECT, READ, 0, b + BUF_SIZE - 256, 512), -EFAULT);
 	EXPECT(run(r, &n1, FIXED | DIRECT, READ, 0, b + 2, 512), -EINVAL);
@@ -458,6 +480,23 @@ static void test_errors(void)
 	*(uint16_t *)((uint8_t *)c - 8) = 1; /* buf_index */
 	EXPECT(run_staged(r), -EFAULT);
 
+	/* more blocks than the buffer has room for */
+	c = stage_io(r, &n1, FIXED | DIRECT, 0, READ, 0, b, 1024);
+	c->cdw12 = 2;
+	EXPECT(run_staged(r), -EINVAL);
+	c = stage(r, &n1, DIRECT, 0);
+	c->opcode = WRITE;
+	EXPECT(run_staged(r), -EINVAL);
+	/* metadata that nobody provides, and that the controller makes (PRACT) */
+	EXPECT(run(r, &protected, FIXED | DIRECT, WRITE, 0, b, 512), -EOPNOTSUPP);
+	c = stage_io(r, &protected, FIXED | DIRECT, 0, WRITE, 0, b, 4096);
+	c->cdw12 |= 1u << 29;
+	EXPECT(run_staged(r), 0);
+	c = stage_io(r, &protected, FIXED | DIRECT, 0, READ, 0, b + 8192, 4096);
+	c->cdw12 |= 1u << 29;
+	EXPECT(run_staged(r), 0);
+	CHECK(!memcmp(b, b + 8192, 4096));
+
 	/* the controller's own answers */
 	EXPECT(run(r, &n1, FIXED | DIRECT, READ, BLOCKS(&n1), b, 512), 0x4080);
 	EXPECT(run(r, &n1, DIRECT, 0xc0, 0, NULL, 0), 0x4001);
@@ -486,18 +525,19 @@ static void test_data(void)
 	struct ns *spaces[] = { &n1, &n2 };
 	unsigned seed = 1, done = 0;
 
-	for (int s = 0; s < 2; s++) {
-		struct ns *ns = spaces[s];
+	for (int s = 0; s < 4; s++) {
+		struct ns *ns = spaces[s / 2];
+		unsigned flags = s % 2 ? DIRECT : FIXED | DIRECT;
 
 		for (unsigned i = 0; i < sizeof(offsets) / sizeof(*offsets); i++)
 			for (unsigned j = 0; j < sizeof(sizes) / sizeof(*sizes); j++) {
 				unsigned at = offsets[i], len = sizes[j], slba = seed % 1000;
 
-				if (len % ns->lba)
+				if (len % ns->lba || len > limit)
 					continue;
 				/* written here, read by the ioctl */
 				fill(r->buf + at, len, ++seed);
-				EXPECT(run(r, ns, FIXED | DIRECT, WRITE, slba, r->buf + at, len), 0);
+				EXPECT(run(r, ns, flags, WRITE, slba, r->buf + at, len), 0);
 				sync_io(ns, READ, slba, ref, len);
 				if (memcmp(ref, r->buf + at, len))
 					fail(__LINE__, "write of %u at %u: wrong data", len, at);
@@ -505,7 +545,7 @@ static void test_data(void)
 				fill(ref, len, ++seed);
 				sync_io(ns, WRITE, slba, ref, len);
 				memcpy(was, r->buf, BUF_SIZE);
-				EXPECT(run(r, ns, FIXED | DIRECT, READ, slba, r->buf + at, len), 0);
+				EXPECT(run(r, ns, flags, READ, slba, r->buf + at, len), 0);
 				memcpy(was + at, ref, len);
 				if (memcmp(was, r->buf, BUF_SIZE))
 					fail(__LINE__, "read of %u at %u: wrong data", len, at);
@@ -550,22 +590,53 @@ static void test_nodata(void)
 	ring_free(r);
 }
 
+/* Results of 64 bits, and commands whose data is optional. */
+static void test_zones(void)
+{
+	struct ring *r = raw_ring(8);
+	uint8_t *report = r->buf + 5 * 4096 + 8;
+	struct nvme_cmd *c;
+
+	for (unsigned i = 0; i < 3; i++) {
+		r->buf[i * 4096] = 0x40 + i;
+		EXPECT(run(r, &zoned, FIXED | DIRECT, ZONE_APPEND, 0x400, r->buf + i * 4096, 4096), 0);
+		EXPECT(r->result[0], 0x400 + i);
+	}
+	EXPECT(run(r, &zoned, FIXED | DIRECT, READ, 0x400, r->buf + 65536, 3 * 4096), 0);
+	CHECK(!memcmp(r->buf, r->buf + 65536, 3 * 4096));
+	EXPECT(run(r, &zoned, FIXED | DIRECT, ZONE_APPEND, 0x401, r->buf, 4096), 0x4002);
+	c = stage_io(r, &zoned, FIXED | DIRECT, 0, ZONE_RECEIVE, 0, report, 4096);
+	c->cdw12 = 4096 / 4 - 1;
+	EXPECT(run_staged(r), 0);
+	EXPECT(*(uint64_t *)report, 64 / 4);
+	EXPECT(*(uint64_t *)(report + 64 + 64 + 24), 0x403); /* the second zone's pointer */
+	c = stage(r, &zoned, DIRECT, 0);
+	c->opcode = ZONE_SEND;
+	c->cdw10 = 0x400;
+	c->cdw13 = 4; /* reset */
+	EXPECT(run_staged(r), 0);
+	EXPECT(run(r, &zoned, FIXED | DIRECT, ZONE_APPEND, 0x400, r->buf, 4096), 0);
+	EXPECT(r->result[0], 0x400);
+	ring_free(r);
+}
+
 /* Every block of the first megabyte begins with its number. */
 static void number_blocks(struct ns *ns)
 {
-	uint8_t *data = calloc(1, MDTS);
+	uint8_t *data = calloc(1, 65536);
 
-	for (unsigned at = 0; at < 1024 * KIB; at += MDTS) {
-		for (unsigned i = 0; i < MDTS; i += ns->lba)
+	for (unsigned at = 0; at < 1024 * KIB; at += 65536) {
+		for (unsigned i = 0; i < 65536; i += ns->lba)
 			*(uint32_t *)(data + i) = (at + i) / ns->lba ^ 0xabcd0000;
-		sync_io(ns, WRITE, at / ns->lba, data, MDTS);
+		sync_io(ns, WRITE, at / ns->lba, data, 65536);
 	}
 	free(data);
 }
 
 /*
- * Keep depth reads in flight; every mixed-th goes through the block layer, which
- * on 6.1 refuses parts of large registered buffers: so without FIXED.
+ * Keep depth reads in flight. If mixed, every mixed-th goes through the block
+ * layer, which on 6.1 refuses parts of large registered buffers: so it and the
+ * one after it go without FIXED.
  */
 static void random_reads(struct ring *r, struct ns *ns, unsigned total, unsigned depth,
 			 unsigned mixed, unsigned seed)
@@ -586,8 +657,11 @@ static void random_reads(struct ring *r, struct ns *ns, unsigned total, unsigned
 
 			seed = seed * 1103515245 + 12345;
 			lba[t] = (seed >> 8) % blocks;
+			unsigned flags = mixed && t % mixed == 0   ? 0
+					 : mixed && t % mixed == 1 ? DIRECT
+								   : FIXED | DIRECT;
 			*(uint32_t *)at = 0;
-			stage_io(r, ns, mixed && t % mixed == 0 ? 0 : FIXED | DIRECT, t, READ,
+			stage_io(r, ns, flags, t, READ,
 				 lba[t], at, ns->lba);
 			started++;
 		}
@@ -626,6 +700,32 @@ static void test_depth(void)
 	number_blocks(&n2);
 	random_reads(r, &n2, 5000, 64, 0, 3);
 	ring_free(r);
+}
+
+/* The other ways in which a ring can submit and complete. */
+static void test_setups(void)
+{
+	static const unsigned flags[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_SQPOLL,
+	};
+
+	number_blocks(&n1);
+	for (unsigned i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
+		struct ring *r = raw_ring_flags(256, flags[i]);
+
+		random_reads(r, &n1, 5000, 64, 0, i);
+		r->got = 0;
+		for (int t = 0; t < 4; t++)
+			stage_io(r, &slow, FIXED | DIRECT, t, READ, t, r->buf + t * 4096, 512);
+		submit(r);
+		if (i == 1)
+			EXPECT(ring_register(r, UNREGISTER_QUEUE, NULL, 0), 0);
+		if (i != 0)
+			wait_for(r, 4, 20);
+		ring_free(r);
+	}
 }
 
 /* More commands than the queue has room for: io_uring holds them back. */
@@ -754,6 +854,8 @@ static void test_close(void)
 	for (int i = 0; i < 3; i++) {
 		r = raw_ring(64);
 		stage_slow(r, 0, 6, 0);
+		if (i == 2) /* not registered, and unmapped while in flight */
+			stage_io(r, &slow, DIRECT, 6, READ, 0, r->buf + 65536, 8192);
 		submit(r);
 		ring_free(r);
 	}
@@ -950,18 +1052,28 @@ int main(int argc, char **argv)
 	} tests[] = {
 		{ "register", test_register }, { "errors", test_errors },
 		{ "data", test_data },	       { "nodata", test_nodata },
+		{ "zones", test_zones },
 		{ "depth", test_depth },       { "overfull", test_overfull },
+		{ "setups", test_setups },
 		{ "mixed", test_mixed },       { "rings", test_rings },
 		{ "unregister", test_unregister }, { "close", test_close },
 		{ "reset", test_reset },       { "timeout", test_timeout },
 		{ "remove", test_remove },
 	};
-	struct ns *spaces[] = { &n1, &n2, &slow, &other };
+	struct ns *spaces[] = { &n1, &n2, &slow, &protected, &zoned, &other };
 
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 6; i++) {
 		spaces[i]->fd = open(spaces[i]->path, O_RDWR);
 		MUST(spaces[i]->fd >= 0);
 	}
+	FILE *file = fopen("/sys/block/nvme0n1/queue/max_hw_sectors_kb", "r");
+	unsigned kib;
+	MUST(file && fscanf(file, "%u", &kib) == 1);
+	fclose(file);
+	if (limit > kib * KIB)
+		limit = kib * KIB;
+	printf("transfers up to %u KiB\n", limit / KIB);
+
 	for (unsigned i = 0; i < sizeof(tests) / sizeof(*tests); i++) {
 		bool wanted = argc == 1;
 		int before = failures;
