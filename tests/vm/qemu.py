@@ -66,7 +66,9 @@ def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[st
     ]
     accelerator = ["-accel", "kvm", "-cpu", "host"]
     if not _kvm_works():
-        accelerator = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        # Both CPUs in one thread: with one each, a busy host now and then loses a CPU's timer interrupt, and the guest sleeps
+        # for good. Nothing is lost by it, since what runs in the guest is one process.
+        accelerator = ["-accel", "tcg,thread=single", "-cpu", "max"]
     return [
         # QEMU must not outlive us, whatever ends us.
         *("setpriv", "--pdeathsig", "KILL"),
