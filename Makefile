@@ -14,6 +14,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 demo: $(VENV)/.demo
 	@$(BIN)/aionvme demo
+	@echo
+	@echo "To go on from here: . $(VENV)/bin/activate"
 
 test: lint test-host test-vm
 	@echo "== tests by path"
@@ -39,7 +41,7 @@ $(VENV)/.demo: $(NATIVE)
 	@scripts/packages run
 	@echo "== building aionvme into $(VENV)"
 	@python3 -m venv $(VENV)
-	@$(PIP_INSTALL) '.[cli]'
+	@$(PIP_INSTALL) '.[cli,trio]'
 	@touch $@
 
 $(VENV)/.test: $(NATIVE)

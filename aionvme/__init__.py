@@ -5,6 +5,8 @@
 ...     data = await ns.read(lba, 1)
 """
 
+from importlib.metadata import version as _version
+
 from aionvme.errors import (
     AionvmeError,
     ClosedError,
@@ -36,6 +38,8 @@ from aionvme.nvme.opcodes import ReportingOptions, ZoneState
 from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.queues.attach import PathReport
+
+__version__ = _version("aionvme")
 
 __all__ = [
     "AionvmeError",

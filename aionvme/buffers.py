@@ -9,7 +9,7 @@ import mmap
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,13 @@ from numpy.typing import NDArray
 from aionvme._core import ffi
 from aionvme.errors import UsageError
 
-Buffer = Any
-"""Anything that supports the buffer protocol: bytes, bytearray, memoryview, numpy arrays, mmap."""
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as _Buffer
+
+    Buffer = _Buffer | NDArray[Any]
+else:
+    Buffer = Any
+"""Contiguous memory of any data type: bytes, bytearray, memoryview, numpy arrays, mmap."""
 
 
 class Span(NamedTuple):
@@ -51,7 +56,7 @@ def span_of(buffer: Buffer, *, writable: bool) -> Span:
 
 def _flaw(buffer: Buffer, writable: bool) -> str | None:
     try:
-        view = memoryview(buffer)
+        view = memoryview(buffer)  # type: ignore[arg-type]  # numpy declares the protocol from Python 3.12 on
     except ValueError:
         return None
     if not view.c_contiguous:

@@ -59,6 +59,8 @@ def find(path: Path) -> GenericDevice:
     try:
         status = path.stat()
     except FileNotFoundError:
+        if str(path).lower().startswith("emu"):
+            raise UsageError(f"{str(path)!r} is no device: an emulated one is written emu:nvm or emu:zns") from None
         known = (SYSFS / "class/nvme-generic" / path.name).exists()
         problem = (
             "the kernel has this namespace but there is no device node for it: give it to the container, or start udev"

@@ -38,10 +38,10 @@ class NvmeError(AionvmeError):
     """
 
     def __init_subclass__(cls, *, sct: int | None = None, sc: int | None = None) -> None:
+        """Register the class for its code, unless it is a program's own; TypeError where another has the code."""
         super().__init_subclass__()
         if sct is None or sc is None:
-            return  # a subclass of a program's own, for its own use
-        """Register the class for its code; TypeError where another has it."""
+            return
         other = _BY_CODE.setdefault((sct, sc), cls)
         if other is not cls:
             raise TypeError(f"{other.__name__} already stands for SCT {sct:#x}, SC {sc:#04x}")
@@ -104,11 +104,14 @@ class LbaOutOfRangeError(NvmeError, sct=0x0, sc=0x80):
 
 
 class ZoneBoundaryError(NvmeError, sct=0x1, sc=0xB8):
-    """Zone Boundary Error: the blocks cross into another zone, or past the zone's capacity."""
+    """Zone Boundary Error: the blocks cross into another zone, or past the zone's capacity.
+
+    An append that does not fit what is left of a zone gets this; a shorter one may still fit.
+    """
 
 
 class ZoneFullError(NvmeError, sct=0x1, sc=0xB9):
-    """Zone Is Full."""
+    """Zone Is Full: reset it, or go on in another."""
 
 
 class ZoneReadOnlyError(NvmeError, sct=0x1, sc=0xBA):
@@ -120,7 +123,7 @@ class ZoneOfflineError(NvmeError, sct=0x1, sc=0xBB):
 
 
 class ZoneInvalidWriteError(NvmeError, sct=0x1, sc=0xBC):
-    """Zone Invalid Write: not at the write pointer."""
+    """Zone Invalid Write: not at the write pointer, which report_zones() gives; an append needs none."""
 
 
 class TooManyActiveZonesError(NvmeError, sct=0x1, sc=0xBD):

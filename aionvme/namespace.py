@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +34,31 @@ class Namespace(ZoneCommands):
     goes on only when the command has completed, and buffers stay the command's until then.
 
     More commands than the queue is deep wait their turn, first come first served.
+
+    Data is any contiguous memory: bytes, bytearray, memoryview, numpy arrays of any data type but object. ``fua`` (Force Unit
+    Access) asks the device to go past its volatile cache. Sections named are those of the NVM Command Set Specification 1.0
+    and, for zones, of the Zoned Namespace Command Set Specification 1.1.
     """
 
     def __init__(
         self, target: str, geometry: Geometry, path: PathReport, pool: BufferPool, io: Driver, admin: Driver
     ) -> None:
-        self.target = target
-        """What was opened."""
-        self.queue = path
-        """The path that commands take, its depth, and why not a better one; ``str()`` says it in a line."""
+        self._target = target
+        self._path = path
         self._geometry = geometry
         self._pool = pool
         self._io = io
         self._admin = admin
+
+    @property
+    def target(self) -> str:
+        """What was opened."""
+        return self._target
+
+    @property
+    def queue(self) -> PathReport:
+        """The path that commands take, its depth, and why not a better one; ``str()`` says it in a line."""
+        return self._path
 
     @property
     def nsid(self) -> int:
@@ -70,12 +82,12 @@ class Namespace(ZoneCommands):
 
     @property
     def controller(self) -> IdentifyController:
-        """The controller's identify structure."""
+        """The controller's identify structure: model (mn), serial (sn), firmware (fr), version, limits."""
         return self._geometry.controller
 
     @property
     def identify(self) -> IdentifyNamespace:
-        """The namespace's identify structure."""
+        """The namespace's identify structure: its LBA formats, capacity and identifiers."""
         return self._geometry.namespace
 
     @property
@@ -124,7 +136,8 @@ class Namespace(ZoneCommands):
     async def read(
         self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Buffer | None = None, fua: bool = False
     ) -> NDArray[np.uint8]:
-        """Read ``nlb`` logical blocks from ``slba``, of any length: what exceeds one command is split and read at once.
+        """Read ``nlb`` logical blocks from ``slba``, of any length: what exceeds one command is split and read at once
+        (Read, section 3.2.4).
 
         Gives a flat uint8 array, which shows ``into`` where that was passed; it must hold exactly the blocks.
         """
@@ -133,10 +146,10 @@ class Namespace(ZoneCommands):
         buffer = np.empty(nlb * self._geometry.block_bytes, np.uint8) if into is None else into
         span = self._exact(span_of(buffer, writable=True), nlb)
         await self._move(nvm.read(slba, 1, fua=fua), span)
-        return np.frombuffer(buffer, np.uint8)
+        return np.frombuffer(cast(NDArray[np.uint8], buffer), np.uint8)
 
     async def write(self, slba: SupportsIndex, data: Buffer, *, fua: bool = False) -> None:
-        """Write whole logical blocks at ``slba``.
+        """Write whole logical blocks at ``slba`` (Write, section 3.2.6).
 
         What exceeds one command is split: on a conventional namespace the parts go at once, on a zoned one each after the one
         before, as the write pointer demands. A failure leaves the parts written that were.
@@ -147,32 +160,34 @@ class Namespace(ZoneCommands):
         await self._move(nvm.write(slba, 1, fua=fua), span, in_order=self.zoned)
 
     async def flush(self) -> None:
-        """Make everything that has completed survive a loss of power."""
+        """Make everything that has completed survive a loss of power (Flush, NVM Express Base 2.0, section 7.1)."""
         await self._complete(nvm.flush())
 
     async def compare(self, slba: SupportsIndex, data: Buffer) -> None:
-        """Compare stored blocks with ``data``; raises CompareFailureError where they differ."""
+        """Compare stored blocks with ``data``; raises CompareFailureError where they differ (section 3.2.1)."""
         span = span_of(data, writable=False)
         slba, nlb = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
         await self._complete(nvm.compare(slba, nlb), span)
 
     async def verify(self, slba: SupportsIndex, nlb: SupportsIndex) -> None:
-        """Have the controller check stored blocks without sending them; at most 65536 at once."""
+        """Have the controller check stored blocks without sending them; at most 65536 at once (section 3.2.5)."""
         await self._complete(nvm.verify(*self._check_command_range(slba, nlb)))
 
     async def write_zeroes(self, slba: SupportsIndex, nlb: SupportsIndex, *, deallocate: bool = False) -> None:
-        """Set blocks to zero, and let the controller deallocate them; at most 65536 at once."""
+        """Set blocks to zero, and let the controller deallocate them; at most 65536 at once (section 3.2.8)."""
         await self._complete(nvm.write_zeroes(*self._check_command_range(slba, nlb), deac=deallocate))
 
     async def deallocate(self, ranges: Ranges) -> None:
-        """Tell the controller that the blocks of 1 to 256 ``(slba, nlb)`` ranges hold nothing worth keeping."""
+        """Tell the controller that the blocks of 1 to 256 ``(slba, nlb)`` ranges hold nothing worth keeping (Dataset
+        Management, section 3.2.3)."""
         checked = self._check_ranges(ranges, nvm.DSM_NLB_MAX)
         await self._complete(
             nvm.dataset_management(len(checked), deallocate=True), span_of(nvm.dsm_ranges(checked), writable=False)
         )
 
     async def copy(self, sdlba: SupportsIndex, ranges: Ranges) -> None:
-        """Copy the blocks of 1 to 256 ``(slba, nlb)`` ranges, one after the other, to ``sdlba``, inside the controller."""
+        """Copy the blocks of 1 to 256 ``(slba, nlb)`` ranges, one after the other, to ``sdlba``, inside the controller
+        (section 3.2.2)."""
         checked = self._check_ranges(ranges, nvm.NLB_MAX)
         first, _ = self._check_range(sdlba, sum(nlb for _, nlb in checked))
         await self._complete(nvm.copy(first, len(checked)), span_of(nvm.copy_ranges(checked), writable=False))
@@ -211,9 +226,8 @@ class Namespace(ZoneCommands):
     def _exact(self, span: Span, nlb: int) -> Span:
         needed = nlb * self._geometry.block_bytes
         if span.len_bytes != needed:
-            raise UsageError(
-                f"a buffer of {span.len_bytes} bytes for {nlb} blocks: it takes exactly {needed}, pass a slice of it"
-            )
+            remedy = f"alloc({needed}) gives one" if span.len_bytes < needed else f"pass a slice, [:{needed}]"
+            raise UsageError(f"a buffer of {span.len_bytes} bytes, and {nlb} blocks take exactly {needed}: {remedy}")
         return span
 
     def _check_range(self, slba: SupportsIndex, nlb: SupportsIndex) -> tuple[int, int]:

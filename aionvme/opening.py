@@ -1,7 +1,7 @@
 """Opening a namespace: attach to the target, ask it what it is, and close everything in the right order."""
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,16 @@ def open_namespace(
     """Open a namespace for the running event loop, asyncio's or trio's; leaving the context closes it.
 
     ``target`` is a generic character device (``/dev/ng0n1``) or the spec of an emulated namespace: ``emu:nvm?size=64MiB`` or
-    ``emu:zns?zones=16&zone_size=4MiB``, with lba, zone_capacity, mar, mor, file, seed and latency besides. ``queue`` names the
+    ``emu:zns?zones=16&zone_size=4MiB``, whose options the README lists with their units. ``queue`` names the
     path commands take, "auto" the best there is; ``depth`` is how many may be in flight, or as many as the device has room for.
 
     Leaving waits for the commands in flight, whatever the reason. Raises UsageError where target or arguments make no sense or
-    the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself;
-    an argument of a wrong type raises TypeError.
+    the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself.
     """
     return _Opening(target, queue, depth)
+
+
+USE = "write `async with aionvme.open(...) as ns:` and use ns inside of it"
 
 
 class _Opening(AbstractAsyncContextManager[Namespace]):
@@ -44,6 +46,20 @@ class _Opening(AbstractAsyncContextManager[Namespace]):
         self._entered = False
         self._drivers: list[Driver] = []
         self._undo = AsyncExitStack()
+
+    if not TYPE_CHECKING:  # a type checker says this better, and would not if it saw these
+
+        def __getattr__(self, name: str) -> None:
+            raise AttributeError(f"no {name!r} before the namespace is open: {USE}")
+
+        def __await__(self) -> None:
+            raise TypeError(USE)
+
+        def __enter__(self) -> None:
+            raise TypeError(USE)
+
+        def __exit__(self, *exception: object) -> None:
+            """Never reached; with it, ``with`` gets as far as the explanation above."""
 
     async def __aenter__(self) -> Namespace:
         if self._entered:

@@ -9,8 +9,13 @@ from aionvme.driver.request import Submission
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.nvme.command import Command, DataPointers, encode, normalized
-from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode
+from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction, io_data_len
+
+_ZONE_ACTIONS: dict[int, dict[int, str]] = {
+    NvmOpcode.ZONE_MANAGEMENT_SEND: {action.value: action.name for action in ZoneSendAction},
+    NvmOpcode.ZONE_MANAGEMENT_RECEIVE: {action.value: action.name for action in ZoneReceiveAction},
+}
 
 
 def describe(command: Command, *, admin: bool = False) -> str:
@@ -20,8 +25,10 @@ def describe(command: Command, *, admin: bool = False) -> str:
     blocks = None if admin else blocks_of(command)
     if blocks is not None:
         return f"{name} of {blocks} block{'s' * (blocks > 1)} at LBA {command.slba:#x}"
-    if not admin and command.opcode in (NvmOpcode.ZONE_MANAGEMENT_SEND, NvmOpcode.ZONE_MANAGEMENT_RECEIVE):
-        return f"{name} at LBA {command.slba:#x}"
+    if not admin and command.opcode in _ZONE_ACTIONS:
+        code = command.cdw13 & 0xFF
+        action = _ZONE_ACTIONS[command.opcode].get(code, f"action {code:#04x}")
+        return f"{name} ({action}) at LBA {command.slba:#x}"
     return name
 
 

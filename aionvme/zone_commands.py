@@ -22,10 +22,14 @@ REPORT_MAX_BYTES = 64 << 10
 
 
 class ZoneCommands(ABC):
-    """What a zoned namespace can do more. On a conventional namespace each of these raises UsageError."""
+    """What a zoned namespace can do more. On a conventional namespace all of it but ``zoned`` raises UsageError."""
 
-    target: str
     _geometry: Geometry
+
+    @property
+    @abstractmethod
+    def target(self) -> str:
+        """What was opened."""
 
     @property
     def zoned(self) -> bool:
@@ -55,13 +59,16 @@ class ZoneCommands(ABC):
     @property
     def max_append_bytes(self) -> int:
         """Most data that one append takes: the controller's ZASL. An append is never split."""
-        return self._geometry.max_append_bytes
+        return min(self._geometry.max_append_bytes, self._zoned.zsze * self._geometry.block_bytes)
 
     async def zone_append(self, zslba: SupportsIndex, data: Buffer, *, fua: bool = False) -> int:
         """Append whole logical blocks to the zone that starts at ``zslba``; gives the LBA at which the device put them.
 
         Appends to one zone may be in flight together, and land in any order. A task that is cancelled meanwhile does not
-        learn where its data went.
+        learn where its data went (Zone Append, section 3.4.1).
+
+        Raises ZoneBoundaryError where the data does not fit what is left of the zone, ZoneFullError where nothing is left,
+        TooManyActiveZonesError and TooManyOpenZonesError where the zone would have to be opened beyond ``mar`` or ``mor``.
         """
         zslba = self._check_zslba(zslba)
         span = span_of(data, writable=False)
@@ -82,8 +89,9 @@ class ZoneCommands(ABC):
     ) -> NDArray[np.void]:
         """The zones from the one that holds ``slba``, at most ``nr_zones`` of them, in the state that ``options`` asks for.
 
-        Gives a structured array of zslba, zcap, wp (logical blocks), zs, zt, za, zai: compare with
-        :class:`~aionvme.nvme.opcodes.ZoneState` and its neighbours.
+        Gives a structured array with the fields zslba, zcap and wp (logical blocks; the wp of a full zone means nothing and is
+        2**64 - 1 on many controllers), zs (a :class:`~aionvme.ZoneState`), zt (2: sequential write required), za and zai
+        (zone attributes, and information on them). Report Zones, section 3.4.2.
         """
         zsze = self._zoned.zsze
         nsze = self._geometry.namespace.nsze
@@ -114,23 +122,23 @@ class ZoneCommands(ABC):
         return np.concatenate(pieces) if pieces else np.empty(0, ZONE)
 
     async def open_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
-        """Open a zone explicitly, or with ``select_all`` every closed one."""
+        """Open a zone explicitly, or with ``select_all`` every closed one (section 3.4.3)."""
         await self._manage(ZoneSendAction.OPEN, zslba, select_all)
 
     async def close_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
-        """Close a zone, or with ``select_all`` every open one."""
+        """Close a zone, or with ``select_all`` every open one (section 3.4.3)."""
         await self._manage(ZoneSendAction.CLOSE, zslba, select_all)
 
     async def finish_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
-        """Make a zone full, or with ``select_all`` every open and closed one."""
+        """Make a zone full, or with ``select_all`` every open and closed one (section 3.4.3)."""
         await self._manage(ZoneSendAction.FINISH, zslba, select_all)
 
     async def reset_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
-        """Make a zone empty, or with ``select_all`` every one that is not; what they held is gone."""
+        """Make a zone empty, or with ``select_all`` every one that is not; what they held is gone (section 3.4.3)."""
         await self._manage(ZoneSendAction.RESET, zslba, select_all)
 
     async def offline_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
-        """Take a read-only zone, or with ``select_all`` every one, offline; there is no way back."""
+        """Take a read-only zone, or with ``select_all`` every one, offline; there is no way back (section 3.4.3)."""
         await self._manage(ZoneSendAction.OFFLINE, zslba, select_all)
 
     @abstractmethod
@@ -154,6 +162,7 @@ class ZoneCommands(ABC):
 
     @property
     def _zoned(self) -> IdentifyZonedNamespace:
-        if self._geometry.zoned is None:
+        zoned = self._geometry.zoned
+        if zoned is None:
             raise UsageError(f"{self.target} is a conventional namespace: it has no zones")
-        return self._geometry.zoned
+        return zoned

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
 
+import aionvme
 from aionvme.doctor import one_line
 from aionvme.errors import AionvmeError
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aionvme", description="Await an NVMe device, from a shell.", epilog=EXIT_STATUS
     )
+    parser.add_argument("--version", action="version", version=f"aionvme {aionvme.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
@@ -66,7 +68,9 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         import_module("rich")
     except ModuleNotFoundError:
-        print("aionvme: the command line needs rich: pip install aionvme[cli]", file=sys.stderr)
+        print(
+            "aionvme: the command line needs rich: pip install 'aionvme[cli]', or '.[cli]' in a clone", file=sys.stderr
+        )
         return 2
     from aionvme.cli.render import as_text
 

@@ -17,9 +17,6 @@ from aionvme.nvme.logs import SMART, Lid, SmartLog
 from aionvme.nvme.opcodes import CommandSetIdentifier, ZoneState
 from aionvme.opening import open_namespace
 
-DEPTH = 4
-"""Enough for the few commands there are, and fewer than any device takes."""
-
 KELVIN = 273
 
 
@@ -37,7 +34,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
 
 async def _ask(target: str) -> dict[str, Any]:
-    async with open_namespace(target, depth=DEPTH) as ns:
+    async with open_namespace(target) as ns:
         smart, smart_error = await _smart(ns)
         identity, controller = ns.identify, ns.controller
         return {

@@ -76,6 +76,8 @@ def attach(target: Target, choice: QueueChoice, depth: SupportsIndex) -> Attachm
         raise UsageError(f"depth={depth!r}: a queue holds 1 to {DEPTH_MAX} commands")
     depth = index(depth)
     name = os.fsdecode(target)
+    if not name:
+        raise UsageError("the target is an empty string: name a device such as /dev/ng0n1, or emu:nvm or emu:zns")
     if "\0" in name:
         raise UsageError(f"{name!r} is no path: it has a null character in it")
     if name.startswith("emu:"):

@@ -36,15 +36,15 @@ async def test_any_contiguous_buffer_is_written(nvm: aionvme.Namespace, kind: st
     raw = blocks(nvm, 2)
     registered = nvm.alloc(4 * nvm.lba_size)[nvm.lba_size : 3 * nvm.lba_size]
     registered[:] = raw
-    data = {
+    kinds: dict[str, Any] = {
         "bytes": raw.tobytes(),
         "bytearray": bytearray(raw),
         "memoryview": memoryview(raw.tobytes()),
         "2d array": raw.reshape(2, -1),
         "float array": raw.view(np.float64),
         "registered slice": registered,
-    }[kind]
-    await nvm.write(64, data)
+    }
+    await nvm.write(64, kinds[kind])
     assert np.array_equal(await nvm.read(64, 2), raw)
 
 

@@ -45,7 +45,7 @@ async def refused(ns: Namespace, call: Call, message: str) -> None:
         pytest.param(lambda ns: ns.read(ns.nsze, 1), "the namespace has", id="beyond the end"),
         pytest.param(lambda ns: ns.read(ns.nsze - 1, 2), "the namespace has", id="across the end"),
         pytest.param(lambda ns: ns.write(ns.nsze - 1, block(ns, 2)), "the namespace has", id="write across the end"),
-        pytest.param(lambda ns: ns.read(0, 2, into=block(ns)), "takes exactly", id="short buffer"),
+        pytest.param(lambda ns: ns.read(0, 2, into=block(ns)), "take exactly .* alloc", id="short buffer"),
         pytest.param(lambda ns: ns.read(0, 1, into=block(ns, 2)), "pass a slice", id="long buffer"),
         pytest.param(lambda ns: ns.read(0, 1, into=read_only(ns)), "read-only", id="read-only array"),
         pytest.param(lambda ns: ns.read(0, 1, into=bytes(ns.lba_size)), "read-only", id="bytes to read into"),

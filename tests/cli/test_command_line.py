@@ -52,7 +52,7 @@ def test_json_is_one_document(run: Run, arguments: tuple[str, ...]) -> None:
         ("/dev/null", "not an NVMe namespace"),
         ("/dev", "no device at all"),
         (__file__, "no device at all"),
-        ("", "no device at all"),
+        ("", "empty string"),
         ("/dev/null/ng0n1", "Not a directory"),
         ("emu:zns?file=/dev/null/x", "Not a directory"),
     ],
@@ -82,7 +82,10 @@ def test_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     """rich is an extra: without it a line says how to get it."""
     monkeypatch.setitem(sys.modules, "rich", None)
     assert main(["list"]) == 2
-    assert capsys.readouterr().err == "aionvme: the command line needs rich: pip install aionvme[cli]\n"
+    assert (
+        capsys.readouterr().err
+        == "aionvme: the command line needs rich: pip install 'aionvme[cli]', or '.[cli]' in a clone\n"
+    )
 
 
 def test_status_of_the_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,9 @@ async def opened(target: Any, **options: Any) -> None:
         pytest.param(__file__, "no device at all", id="a regular file"),
         pytest.param("/", "no device at all", id="a folder"),
         pytest.param(Path("/dev/zero"), "not an NVMe namespace", id="a Path"),
-        pytest.param("", "no device at all|no such", id="an empty string"),
+        pytest.param("", "empty string", id="an empty string"),
+        pytest.param("EMU:zns", "emu:nvm or emu:zns", id="upper case"),
+        pytest.param("emu", "emu:nvm or emu:zns", id="half a spec"),
     ],
 )
 async def test_a_target_that_is_none_is_refused(target: str, message: str) -> None:
@@ -80,3 +82,14 @@ def test_opening_outside_of_an_event_loop_is_refused() -> None:
     context = aionvme.open("emu:nvm")
     with pytest.raises(aionvme.UsageError, match="no event loop"):
         context.__aenter__().send(None)
+
+
+async def test_forgetting_async_with_is_explained() -> None:
+    """What open() gives, used as if it were the namespace, says how it is meant."""
+    opening: Any = aionvme.open("emu:nvm")
+    with pytest.raises(AttributeError, match=r"async with aionvme\.open"):
+        await opening.read(0, 1)
+    with pytest.raises(TypeError, match=r"async with aionvme\.open"):
+        await opening
+    with pytest.raises(TypeError, match=r"async with aionvme\.open"), opening:
+        pass
