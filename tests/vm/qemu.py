@@ -66,8 +66,8 @@ def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[st
     ]
     accelerator = ["-accel", "kvm", "-cpu", "host"]
     if not _kvm_works():
-        # Both CPUs in one thread: with one each, a busy host now and then loses a CPU's timer interrupt, and the guest sleeps
-        # for good. Nothing is lost by it, since what runs in the guest is one process.
+        # Both CPUs in one thread: a kernel that patches its own code is safe then, and what runs in the guest, one process,
+        # is no slower for it.
         accelerator = ["-accel", "tcg,thread=single", "-cpu", "max"]
     return [
         # QEMU must not outlive us, whatever ends us.
