@@ -38,7 +38,7 @@ async def test_cancelling_a_task_again_and_again(slow: aionvme.Namespace) -> Non
     """However often cancel() is called, the task ends with CancelledError, and not before its command has completed."""
     buffer = np.full(4096, 0xEE, np.uint8)
     task = asyncio.create_task(slow.read(0, 1, into=buffer))
-    while not slow._io.in_flight:
+    while not slow._io.submitted:
         await asyncio.sleep(0)
     for _ in range(5):
         task.cancel()

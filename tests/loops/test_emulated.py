@@ -121,7 +121,7 @@ async def test_a_queue_in_disorder_ends_every_wait(monkeypatch: pytest.MonkeyPat
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(read, ns)
-            while ns._io.in_flight < 5:
+            while ns._io.submitted < 5:
                 await anyio.lowlevel.checkpoint()
             monkeypatch.setattr(ns._io.queue, "tick", broken)
         with pytest.raises(aionvme.ClosedError, match="broken"):

@@ -23,7 +23,7 @@ async def test_a_waiter_that_leaves_by_force_gives_its_place_on(how: str) -> Non
     """A coroutine closed or thrown into while it waits its turn leaves the line: with one place, the next still gets it."""
     async with aionvme.open(SLOW, depth=1) as ns, anyio.create_task_group() as tasks:
         tasks.start_soon(ns.read, 0, 1)
-        while not ns._io.in_flight:
+        while not ns._io.submitted:
             await anyio.lowlevel.checkpoint()
         waiting = ns.read(1, 1)
         waiting.send(None)
@@ -88,7 +88,7 @@ async def test_each_task_gets_an_exception_of_its_own(monkeypatch: pytest.Monkey
     async with aionvme.open(SLOW) as ns, anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(read, ns)
-        while ns._io.in_flight < 5:
+        while ns._io.submitted < 5:
             await anyio.lowlevel.checkpoint()
         monkeypatch.setattr(ns._io.queue, "tick", broken)
     assert len({id(error) for error in caught}) == 5
@@ -117,7 +117,7 @@ def test_a_failure_of_a_cancelled_command_is_noted() -> None:
     async def main() -> list[str]:
         async with aionvme.open("emu:zns?latency=20ms") as ns:
             task = asyncio.create_task(ns.write(5, bytes(4096)))
-            while not ns._io.in_flight:
+            while not ns._io.submitted:
                 await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
@@ -139,7 +139,7 @@ def test_a_system_task_of_trio_may_outlive_main() -> None:
         context = aionvme.open(SLOW)
         ns = await context.__aenter__()
         trio.lowlevel.spawn_system_task(read, ns)
-        while not ns._io.in_flight:
+        while not ns._io.submitted:
             await trio.lowlevel.checkpoint()
         return context, ns
 
@@ -165,7 +165,7 @@ async def test_a_forked_child_can_leave() -> None:
                 ended.append(aionvme.ClosedError)
 
         tasks.start_soon(read)
-        while not ns._io.in_flight:
+        while not ns._io.submitted:
             await anyio.lowlevel.checkpoint()
         child = os.fork()
         if child == 0:
