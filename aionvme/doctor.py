@@ -258,7 +258,7 @@ async def _diagnose_target(target: str) -> TargetDiagnosis:
         except (UsageError, OSError) as error:
             return TargetDiagnosis(target, (Check("device", "fail", one_line(error), NAMESPACES_REMEDY),), None)
         checks += [_node("namespace node", device.path), _node("controller node", device.controller)]
-        checks += [_limits(device), _raw(device), _polled(device)]
+        checks += [_limits(device), _raw(), _polled(device)]
     queue = None
     try:
         async with open_namespace(target) as ns:
@@ -304,11 +304,8 @@ def _limits(device: GenericDevice) -> Check:
     return Check("limits", "ok", found)
 
 
-def _raw(device: GenericDevice) -> Check:
-    reason = why_not_raw(device)
-    if reason is None:
-        return Check("raw queues", "ok", "there are some")
-    return Check("raw queues", "absent", reason, "none: the polled path is the best there is elsewhere")
+def _raw() -> Check:
+    return Check("raw queues", "absent", why_not_raw(), "none: the polled path is the best there is elsewhere")
 
 
 def _polled(device: GenericDevice) -> Check:

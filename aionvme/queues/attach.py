@@ -167,22 +167,20 @@ def _max_transfer(device: GenericDevice, segments: int) -> int:
 
 def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[Queue, dict[str, str]]:
     """The queue that was asked for, or the best one with the reasons against those before it."""
-    why_not: dict[str, str] = {}
-    for kind, obstacle in (("raw", why_not_raw), ("polled", why_not_polled)):
-        if choice not in ("auto", kind):
-            continue
-        reason = obstacle(device)
-        if choice == kind and reason is not None:
-            raise UsageError(f"queue={kind!r} is not to be had for {device.path}: {reason}")
-        reason = reason or why_auto_does_not_poll()
-        if choice == kind or reason is None:
-            return PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=depth), why_not
-        why_not[kind] = reason
-    return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=depth), why_not
+    why_not = {"raw": why_not_raw()}
+    if choice in ("auto", "polled"):
+        reason = why_not_polled(device) or (why_auto_does_not_poll() if choice == "auto" else None)
+        if reason is None:
+            queue = PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=depth)
+            return queue, why_not if choice == "auto" else {}
+        why_not["polled"] = reason
+    if choice in ("raw", "polled"):
+        raise UsageError(f"queue={choice!r} is not to be had for {device.path}: {why_not[choice]}")
+    return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=depth), why_not if choice == "auto" else {}
 
 
-def why_not_raw(device: GenericDevice) -> str | None:
-    """Why a device's commands cannot take a raw queue, None where they can."""
+def why_not_raw() -> str:
+    """Why commands do not take a raw queue on this machine."""
     if driver_parameter("raw_queues") is None:
         return "this kernel's nvme driver has no raw queues (parameter raw_queues): they never reached mainline Linux"
     return "this version of aionvme does not use the raw queues of this kernel"

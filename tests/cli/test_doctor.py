@@ -184,7 +184,7 @@ def test_device_that_takes_no_commands(sysfs: Path, capsys: pytest.CaptureFixtur
     assert checks["namespace node"]["verdict"] == "ok"
     assert checks["limits"]["found"] == "max_hw_sectors_kb 512, max_segments 127, nr_requests 1023"
     assert checks["polled queue"]["found"] == why_not_polled(device)
-    assert checks["raw queues"]["found"] == why_not_raw(device)
+    assert checks["raw queues"]["found"] == why_not_raw()
     assert checks["open"]["verdict"] == "fail"
 
 
