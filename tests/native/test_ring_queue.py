@@ -246,11 +246,11 @@ def test_entering_fails() -> None:
 
 def test_nothing_is_left_open() -> None:
     """Closing a queue gives back every file and mapping, with memory registered too; a second close does nothing."""
-    memory = mmap.mmap(-1, 1 << 20)
+    memory = mmap.mmap(-1, 1 << 16)
     before = holdings()
     for kind in ("interrupt", "polled") * 20:
         queue = NullQueue(kind, depth=64)
-        assert queue.register(span_of(memory, writable=True).addr, 1 << 20) == 0
+        assert queue.register(span_of(memory, writable=True).addr, 1 << 16) == 0
         queue.close()
         assert holdings() == before
         queue.close()
