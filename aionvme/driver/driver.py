@@ -148,8 +148,8 @@ class Driver:
     async def aclose(self) -> None:
         """Refuse new commands, wait for those in flight, and close the queue.
 
-        Raises OSError (ETIMEDOUT) where some did not complete within :data:`DRAIN_LIMIT_S`, or their own time-out if that is
-        longer; whoever waits for one gets the same. WrongLoopError on another loop, with nothing changed.
+        Raises OSError (ETIMEDOUT) where some did not complete within :data:`DRAIN_LIMIT_S`, or twice their own time-out if that
+        is longer; whoever waits for one gets the same. WrongLoopError on another loop, with nothing changed.
         """
         if self._state in (_State.CLOSED, _State.FORKED):
             return

@@ -104,6 +104,16 @@ async def test_a_coroutine_that_is_closed_leaves_its_buffer_to_the_command(slow:
     assert ref() is None
 
 
+async def test_a_scope_that_is_cancelled_already(slow: aionvme.Namespace) -> None:
+    """asyncio throws when a task waits, which is after its command was submitted: the write is carried out, then cancelled."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await slow.write(5, bytes([0xA5]) * 4096)
+    assert scope.cancelled_caught
+    assert slow._io.in_flight == 0
+    assert set((await slow.read(5, 1)).tolist()) == {0xA5}
+
+
 async def test_a_cancelled_split_write_submits_no_more(slow: aionvme.Namespace) -> None:
     """A long write that is cancelled while it waits for room completes what it submitted and submits no other part."""
     async with aionvme.open("emu:nvm?lba=4096&size=256MiB&latency=20ms", depth=4) as ns:
