@@ -178,8 +178,11 @@ async def test_a_forked_child_can_leave() -> None:
 
 
 EXIT = """
-import asyncio, sys, threading, time
+import asyncio, signal, sys, threading, time
 import aionvme
+
+# A shell ignores SIGINT for what it runs in the background, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     async with aionvme.open("emu:nvm?latency=1ms-5ms") as ns:
