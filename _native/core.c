@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(struct aionvme_sqe) == 2 * sizeof(struct io_uring_sqe), "an entry of a SQE128 ring");
@@ -27,10 +28,15 @@ _Static_assert(sizeof(struct aionvme_cqe) == 2 * sizeof(struct io_uring_cqe), "a
 /* How often one tick enters the kernel for deferred work: each enter runs about 20 pieces, and a tick must stay short. */
 #define ENTERS_PER_TICK 4
 
+/* The raw queues' calls of io_uring_register. Mainline came to use both numbers otherwise: 26 in 6.8, 27 in 6.9. */
+#define IORING_REGISTER_QUEUE	26
+#define IORING_UNREGISTER_QUEUE 27
+
 struct aionvme_ring {
 	struct io_uring ring;
 	int eventfd;
 	unsigned in_flight; /* taken by the kernel, not yet reaped: what a polled ring has to enter for */
+	bool has_queue;
 };
 
 static unsigned sq_flags(const struct aionvme_ring *ring)
@@ -88,6 +94,12 @@ static void ring_unmap(struct io_uring *ring)
 
 void aionvme_ring_close(struct aionvme_ring *ring)
 {
+	/*
+	 * The kernel gives a closed ring's queue back as well, but some time later. With commands in flight this call would wait for
+	 * them, for as long as they may take, so that is left to the kernel then.
+	 */
+	if (ring->has_queue && !ring->in_flight)
+		aionvme_ring_unregister_queue(ring);
 	ring_unmap(&ring->ring);
 	if (ring->eventfd >= 0)
 		close(ring->eventfd);
@@ -126,6 +138,37 @@ int aionvme_ring_set_buffer(struct aionvme_ring *ring, unsigned index, void *add
 	int ret = io_uring_register_buffers_update_tag(&ring->ring, index, &iov, &tag, 1);
 
 	return ret < 0 ? ret : 0; /* the system call counts the entries it updated */
+}
+
+static int ring_register(const struct aionvme_ring *ring, unsigned opcode, void *arg, unsigned nr_args)
+{
+	return syscall(__NR_io_uring_register, ring->ring.ring_fd, opcode, arg, nr_args) < 0 ? -errno : 0;
+}
+
+int aionvme_ring_register_queue(struct aionvme_ring *ring, int32_t index)
+{
+	/*
+	 * The call takes one s32. Mainline's number 26 (IORING_REGISTER_PBUF_STATUS) takes 40 bytes of which the last 32 must be 0: it
+	 * refuses these.
+	 */
+	uint8_t arg[40];
+	int ret;
+
+	memset(arg, 0xff, sizeof(arg));
+	memset(arg, 0, 8);
+	memcpy(arg, &index, sizeof(index));
+	ret = ring_register(ring, IORING_REGISTER_QUEUE, arg, 1);
+	ring->has_queue |= !ret;
+	return ret;
+}
+
+int aionvme_ring_unregister_queue(struct aionvme_ring *ring)
+{
+	int ret = ring_register(ring, IORING_UNREGISTER_QUEUE, NULL, 0);
+
+	if (!ret)
+		ring->has_queue = false;
+	return ret;
 }
 
 int aionvme_ring_register_eventfd(struct aionvme_ring *ring)
@@ -239,7 +282,9 @@ int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes,
 	int ret;
 
 	*accepted = fill(ring, sqes, n);
-	if (io_uring_sq_ready(&ring->ring) || work_pending(ring) || (polled && ring->in_flight)) {
+	/* What has been posted is reaped before a polled ring is asked for more. */
+	if (io_uring_sq_ready(&ring->ring) || work_pending(ring) ||
+	    (polled && ring->in_flight && io_uring_cq_ready(&ring->ring) < max)) {
 		ret = ring_enter(ring);
 		if (ret < 0)
 			return ret;

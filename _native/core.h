@@ -17,6 +17,9 @@
 #define AIONVME_SQE_BYTES 128
 #define AIONVME_CQE_BYTES 32
 
+/* In uring_cmd_flags: the command goes to the ring's own hardware queue. Mainline kernels use this bit for something else. */
+#define AIONVME_URING_CMD_DIRECT (1U << 1)
+
 /* A whole submission queue entry, laid out by the caller as struct io_uring_sqe with its 80 command bytes. */
 struct aionvme_sqe {
 	uint8_t bytes[AIONVME_SQE_BYTES];
@@ -48,6 +51,8 @@ int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct
 /*
  * aionvme_ring_close() - Unmap and close a ring.
  *
+ * A hardware queue that was registered is free for the next ring when this returns, if nothing is in flight.
+ *
  * Note: Commands in flight are left to a kernel worker, which goes on writing to their buffers. Reap them first.
  */
 void aionvme_ring_close(struct aionvme_ring *ring);
@@ -70,6 +75,27 @@ int aionvme_ring_reserve_buffers(struct aionvme_ring *ring, unsigned n);
  * Note: The kernel keeps a buffer's pages pinned until the last command that uses it has completed, even when taken out before.
  */
 int aionvme_ring_set_buffer(struct aionvme_ring *ring, unsigned index, void *addr, uint64_t len);
+
+/*
+ * aionvme_ring_register_queue() - Give a polled ring a hardware queue of its own (IORING_REGISTER_QUEUE).
+ * @index: The registered file whose controller the queue is to be of.
+ *
+ * Only for kernels on which aionvme_ring_unregister_queue() returns 0: on others the number of this call means something else, and
+ * the argument is made so that those refuse it. Entries with AIONVME_URING_CMD_DIRECT go to the queue; it is given back by
+ * aionvme_ring_close().
+ *
+ * Return: 0, -EINVAL where no queue is free, -EACCES without CAP_SYS_ADMIN, -EBADF, -ENOMEM.
+ */
+int aionvme_ring_register_queue(struct aionvme_ring *ring, int32_t index);
+
+/*
+ * aionvme_ring_unregister_queue() - Give the ring's hardware queue back (IORING_UNREGISTER_QUEUE).
+ *
+ * On a ring that has none this is a safe question whether the kernel knows of such queues at all.
+ *
+ * Return: 0, also where there is no queue, or -EINVAL on a kernel without them.
+ */
+int aionvme_ring_unregister_queue(struct aionvme_ring *ring);
 
 /*
  * aionvme_ring_register_eventfd() - Create an eventfd that completions make readable while it is armed. It starts disarmed.

@@ -33,6 +33,10 @@ class GenericDevice:
         """An integer attribute of the request queue (``max_hw_sectors_kb``, ``nr_requests``), None where it has none."""
         return _integer(SYSFS / "class/block" / self.block_name / "queue" / attribute)
 
+    def controller_attribute(self, name: str) -> str | None:
+        """The text of a sysfs attribute of the controller (``sqsize``), None where it has none."""
+        return attribute_text(SYSFS / "class/nvme" / self.controller.name / name)
+
 
 def kernel_version() -> tuple[int, int]:
     """Major and minor version of the running kernel, (0, 0) where its release does not begin with them."""

@@ -20,7 +20,9 @@ from aionvme.errors import AionvmeError, UsageError
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import NVME_URING_CMD
 from aionvme.opening import open_namespace
-from aionvme.queues.attach import PathReport, why_auto_does_not_poll, why_not_polled, why_not_raw
+from aionvme.queues.attach import PathReport
+from aionvme.queues.polled import why_auto_does_not_poll, why_not_polled
+from aionvme.queues.raw import ProposedRawQueue, raw_queues, why_not_raw
 from aionvme.queues.ring import RingQueue
 
 PROC = Path("/proc")
@@ -38,6 +40,11 @@ CAP_SYS_ADMIN = 21
 POLL_REMEDY = (
     "put 'options nvme poll_queues=2' into /etc/modprobe.d/nvme.conf and load the driver again, or boot with "
     "nvme.poll_queues=2; over fabrics: nvme connect --nr-poll-queues=2"
+)
+NO_RAW_REMEDY = "none: polling is the best there is elsewhere; Linux 6.1 can be patched with aionvme's _native/kernel"
+RAW_REMEDY = (
+    "put 'options nvme raw_queues=1' into /etc/modprobe.d/nvme.conf and load the driver again, or boot with "
+    "nvme.raw_queues=1"
 )
 NAMESPACES_REMEDY = "`aionvme list` shows the namespaces there are; 'emu:zns' and 'emu:nvm' need no device"
 FILTER_REMEDY = (
@@ -243,11 +250,13 @@ def _driver() -> Iterator[Check]:
         yield Check("poll queues", "warn", "poll_queues is 0: commands are interrupt driven", POLL_REMEDY)
     else:
         yield Check("poll queues", "absent", "no parameter poll_queues", "it comes with the driver of PCI devices")
-    raw_queues = devices.driver_parameter("raw_queues")
-    if raw_queues is None:
-        yield Check("raw queues", "absent", "no parameter raw_queues", "none: they never reached mainline Linux")
+    queues = devices.driver_parameter("raw_queues")
+    if queues is None:
+        yield Check("raw queues", "absent", "no parameter raw_queues", NO_RAW_REMEDY)
+    elif queues:
+        yield Check("raw queues", "ok", f"raw_queues is {queues}")
     else:
-        yield Check("raw queues", "ok", f"raw_queues is {raw_queues}")
+        yield Check("raw queues", "warn", "raw_queues is 0: no queue is kept from the block layer", RAW_REMEDY)
 
 
 async def _diagnose_target(target: str) -> TargetDiagnosis:
@@ -258,7 +267,7 @@ async def _diagnose_target(target: str) -> TargetDiagnosis:
         except (UsageError, OSError) as error:
             return TargetDiagnosis(target, (Check("device", "fail", one_line(error), NAMESPACES_REMEDY),), None)
         checks += [_node("namespace node", device.path), _node("controller node", device.controller)]
-        checks += [_limits(device), _raw(), _polled(device)]
+        checks += [_limits(device), _raw(device), _polled(device)]
     queue = None
     try:
         async with open_namespace(target) as ns:
@@ -304,8 +313,25 @@ def _limits(device: GenericDevice) -> Check:
     return Check("limits", "ok", found)
 
 
-def _raw() -> Check:
-    return Check("raw queues", "absent", why_not_raw(), "none: the polled path is the best there is elsewhere")
+def _raw(device: GenericDevice) -> Check:
+    try:
+        reason = why_not_raw(device)
+    except OSError as error:
+        return Check("raw queue", "fail", one_line(error), "mend io_uring first")
+    if reason is not None and devices.driver_parameter("raw_queues") is None:
+        return Check("raw queue", "absent", reason, NO_RAW_REMEDY)
+    if reason is not None:
+        return Check("raw queue", "warn", reason, RAW_REMEDY)
+    numbers = raw_queues(device)
+    if numbers is None:
+        remedy = "better: Linux 6.1 with the patches in aionvme's _native/kernel"
+        return Check("raw queue", "warn", f"as the first proposal has them: {ProposedRawQueue.detour}", remedy)
+    found = f"{numbers[1]} of {numbers[0]} free on {device.controller}"
+    if not numbers[1]:
+        return Check("raw queue", "warn", found, "end a program that has one, or load the driver with more raw_queues")
+    if not _capable(CAP_SYS_ADMIN):
+        return Check("raw queue", "warn", f"{found}, but taking one needs CAP_SYS_ADMIN", "run as root")
+    return Check("raw queue", "ok", found)
 
 
 def _polled(device: GenericDevice) -> Check:

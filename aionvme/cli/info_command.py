@@ -123,7 +123,7 @@ def _namespace_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
         ("eui64", namespace["eui64"]),
         ("transfer", f"at most {size(limits['max_transfer_bytes'])} a command"),
         ("append", append and f"at most {size(append)} a command"),
-        ("queue", queue["kind"]),
+        ("queue", f"{queue['kind']}; {queue['detour']}" if queue["detour"] else queue["kind"]),
         *((f"not {kind}", reason) for kind, reason in queue["why_not"].items()),
     ]
 

@@ -96,6 +96,11 @@ def normalized(command: Command) -> Command:
     return Command(**plain)  # type: ignore[arg-type]  # only nsid may be None, and opcode is there
 
 
+def data_len_of(entry: bytes) -> int:
+    """How many bytes of data the command of an ``nvme_uring_cmd`` moves."""
+    return int.from_bytes(entry[36:40], "little")
+
+
 def timeout_ms_of(entry: bytes) -> int:
     """The time limit in an ``nvme_uring_cmd``, 0 for the kernel's own."""
     return int.from_bytes(entry[64:68], "little")

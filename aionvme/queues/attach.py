@@ -1,5 +1,6 @@
 """Opening a target: which path its commands take, and why not a better one."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Mapping
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Literal, SupportsIndex, get_args
 
 from aionvme._core import lib
-from aionvme.devices import GenericDevice, driver_parameter, find, kernel_version
+from aionvme.devices import GenericDevice, find
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.device import NSID
 from aionvme.errors import UsageError
 from aionvme.queues.base import Queue, QueueKind
 from aionvme.queues.emulated import EmulatedQueue
-from aionvme.queues.polled import PolledQueue
+from aionvme.queues.polled import PolledQueue, why_auto_does_not_poll, why_not_polled
+from aionvme.queues.raw import PAGE_SIZE, ProposedRawQueue, open_raw_queue, why_not_raw
 from aionvme.queues.ring import RingQueue
 
 QueueChoice = Literal["auto", "raw", "polled", "interrupt", "emulated"]
@@ -29,7 +31,8 @@ ADMIN_DEPTH = 4
 DEPTH_MAX = 16384
 """Half of the largest submission queue of an io_uring, so that the completion queue can be twice the depth."""
 
-PAGE_SIZE = 4096
+REGISTERED_MAX_BYTES = 1 << 30
+"""Most memory of one registered buffer, by io_uring's own limit."""
 
 SEGMENTS = 127
 """NVMe's limit on segments where sysfs does not say (Linux 6.1, drivers/nvme/host/pci.c)."""
@@ -37,15 +40,20 @@ SEGMENTS = 127
 
 @dataclass(frozen=True)
 class PathReport:
-    """The path that commands take, and the reasons why each better one was not to be had."""
+    """The path that commands take, and the reasons why each better one was not to be had.
+
+    ``detour`` says in words which commands take another path, where some do.
+    """
 
     kind: QueueKind
     depth: int
     why_not: Mapping[str, str] = field(default_factory=dict, hash=False)
+    detour: str = ""
 
     def __str__(self) -> str:
+        detour = f" ({self.detour})" if self.detour else ""
         reasons = "".join(f"; not {kind}: {reason}" for kind, reason in self.why_not.items())
-        return f"{self.kind}, depth {self.depth}{reasons}"
+        return f"{self.kind}, depth {self.depth}{detour}{reasons}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         admin=EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True),
         path=PathReport("emulated", depth),
         max_transfer_bytes=None,
-        chunk_bytes=1 << 30,
+        chunk_bytes=REGISTERED_MAX_BYTES,
         close=device.close,
     )
 
@@ -106,8 +114,6 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         raise UsageError(
             f"queue='emulated': {device.path} is a real device; an emulated one is opened as 'emu:zns' or 'emu:nvm'"
         )
-    # More would wait in the kernel, where they hold resources, rather than here, where they can still be cancelled.
-    depth = min(depth, device.queue_limit("nr_requests") or depth)
     with ExitStack() as undo:
         fd = _open(device.path, undo)
         controller = _open(device.controller, undo)
@@ -117,7 +123,6 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         undo.callback(io.close)
         nsid = _nsid(fd, device.path)
         undo.pop_all()
-    segments = device.queue_limit("max_segments") or SEGMENTS
 
     def close() -> None:
         io.close()
@@ -125,15 +130,15 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         os.close(fd)
         os.close(controller)
 
+    max_transfer_bytes, chunk_bytes = _limits(device, io)
     return Attachment(
         target=str(device.path),
         nsid=nsid,
         io=io,
         admin=admin,
-        path=PathReport(io.kind, depth, why_not),
-        max_transfer_bytes=_max_transfer(device, segments),
-        # A power of two, so that no aligned block straddles two registrations.
-        chunk_bytes=min(1 << (segments * PAGE_SIZE).bit_length() - 1, 1 << 30),
+        path=PathReport(io.kind, io.depth, why_not, io.detour),
+        max_transfer_bytes=max_transfer_bytes,
+        chunk_bytes=chunk_bytes,
         close=close,
     )
 
@@ -158,51 +163,66 @@ def _nsid(fd: int, path: Path) -> int:
         raise OSError(error.errno, f"{error.strerror}, asking for its namespace identifier", str(path)) from None
 
 
-def _max_transfer(device: GenericDevice, segments: int) -> int:
-    # A buffer that starts inside a page touches one page more than its length fills, and each may be a segment of its own.
-    limit = (segments - 1) * PAGE_SIZE
+def _limits(device: GenericDevice, io: Queue) -> tuple[int | None, int]:
+    """Most data of one command, and the largest piece of memory that one registration may have."""
     max_hw_sectors_kb = device.queue_limit("max_hw_sectors_kb")
-    return limit if max_hw_sectors_kb is None else min(limit, max_hw_sectors_kb << 10)
+    mdts = None if max_hw_sectors_kb is None else max_hw_sectors_kb << 10
+    if io.kind == "raw" and not isinstance(io, ProposedRawQueue):
+        return mdts, REGISTERED_MAX_BYTES  # it has no segments
+    segments = device.queue_limit("max_segments") or SEGMENTS
+    # A buffer that starts inside a page touches one page more than its length fills, and each may be a segment of its own.
+    most = min((segments - 1) * PAGE_SIZE, mdts or REGISTERED_MAX_BYTES)
+    if io.kind == "raw":
+        return most, PAGE_SIZE
+    # A power of two, so that no aligned block straddles two registrations.
+    return most, min(1 << (segments * PAGE_SIZE).bit_length() - 1, REGISTERED_MAX_BYTES)
 
 
 def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[Queue, dict[str, str]]:
     """The queue that was asked for, or the best one with the reasons against those before it."""
-    why_not = {"raw": why_not_raw()}
-    if choice in ("auto", "polled"):
-        reason = why_not_polled(device) or (why_auto_does_not_poll() if choice == "auto" else None)
-        if reason is None:
-            queue = PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=depth)
-            return queue, why_not if choice == "auto" else {}
-        why_not["polled"] = reason
-    if choice in ("raw", "polled"):
-        raise UsageError(f"queue={choice!r} is not to be had for {device.path}: {why_not[choice]}")
-    return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=depth), why_not if choice == "auto" else {}
+    openers = {"raw": _open_raw, "polled": _open_polled, "interrupt": _open_interrupt}
+    if choice != "auto":
+        found = openers[choice](device, fd, depth)
+        if isinstance(found, str):
+            raise UsageError(f"queue={choice!r} is not to be had for {device.path}: {found}")
+        return found, {}
+    why_not: dict[str, str] = {}
+    for kind, opener in openers.items():
+        try:
+            found = (why_auto_does_not_poll() if kind == "polled" else None) or opener(device, fd, depth)
+        except OSError as error:
+            if kind != "raw":
+                raise
+            found = str(error.strerror)
+        if not isinstance(found, str):
+            return found, why_not
+        why_not[kind] = found
+    raise AssertionError("the last of them opens or raises")
 
 
-def why_not_raw() -> str:
-    """Why commands do not take a raw queue on this machine."""
-    if driver_parameter("raw_queues") is None:
-        return "this kernel's nvme driver has no raw queues (parameter raw_queues): they never reached mainline Linux"
-    return "this version of aionvme does not use the raw queues of this kernel"
+def _open_raw(device: GenericDevice, fd: int, depth: int) -> Queue | str:
+    """A raw queue, or why not. PermissionError without CAP_SYS_ADMIN."""
+    reason = why_not_raw(device)
+    if reason is not None:
+        return reason
+    # The size of the controller's queues, 0's based (drivers/nvme/host/pci.c): what is more would wait in a kernel worker.
+    sqsize = device.controller_attribute("sqsize")
+    try:
+        return open_raw_queue(device, fd, depth=min(depth, int(sqsize or depth)))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return str(error.strerror)
 
 
-def why_not_polled(device: GenericDevice) -> str | None:
-    """Why a device's commands cannot be polled for, None where they can. Raises OSError where there is no io_uring."""
-    if device.queue_limit("io_poll") != 1:
-        queues = driver_parameter("poll_queues")
-        return (
-            f"the driver keeps no queues for polling: load it with nvme.poll_queues=2 or so (poll_queues is {queues})"
-        )
-    if not RingQueue.polling_supported():
-        return "polled passthrough needs Linux 6.1"
-    return None
+def _open_polled(device: GenericDevice, fd: int, depth: int) -> Queue | str:
+    return why_not_polled(device) or PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=_requests(device, depth))
 
 
-def why_auto_does_not_poll() -> str | None:
-    """Why "auto" does not poll where polling can be had, None where it does."""
-    if kernel_version() < (6, 5):
-        return (
-            "Linux before 6.5 can crash in its polling of passthrough commands; queue='polled' polls all the same, and "
-            "sends what moves no data, which is what is known to crash, another way"
-        )
-    return None
+def _open_interrupt(device: GenericDevice, fd: int, depth: int) -> Queue | str:
+    return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=_requests(device, depth))
+
+
+def _requests(device: GenericDevice, depth: int) -> int:
+    # More would wait in the kernel, where they hold resources, rather than here, where they can still be cancelled.
+    return min(depth, device.queue_limit("nr_requests") or depth)

@@ -26,6 +26,10 @@ class Queue(Protocol):
     def depth(self) -> int:
         """Most commands that may be staged or in flight at a time."""
 
+    @property
+    def detour(self) -> str:
+        """Which commands take another path, in words; empty where none does."""
+
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
         """Take a command to be submitted by the next tick; ``buf_index`` is its registered buffer, or -1."""
 

@@ -23,6 +23,7 @@ class EmulatedQueue:
     """Commands for an emulated device; ``admin`` for those of its controller."""
 
     kind: Literal["emulated"] = "emulated"
+    detour = ""
 
     def __init__(self, device: Device, *, depth: int, admin: bool = False) -> None:
         self.depth = depth

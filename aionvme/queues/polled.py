@@ -7,83 +7,43 @@ queue, whose completion stores a function pointer where the poller of the same r
 The crash was seen on 6.1; the other versions are read off the kernel's history.
 """
 
-import math
-from collections.abc import Iterable
-from struct import Struct
-from typing import Literal
-
-from aionvme.queues.base import CompletionTuple
+from aionvme.devices import GenericDevice, driver_parameter, kernel_version
+from aionvme.nvme.command import data_len_of
 from aionvme.queues.ring import RingQueue
-
-_DATA_LEN = Struct("<36xI")
-"""Where struct nvme_uring_cmd has data_len."""
+from aionvme.queues.split import SplitQueue
 
 
-class PolledQueue:
-    """Commands for one character device over a pair of rings."""
+class PolledQueue(SplitQueue):
+    """Commands for one character device, polled for where they move data."""
 
-    kind: Literal["polled"] = "polled"
+    detour = "commands without data are interrupt driven"
 
     def __init__(self, fd: int, cmd_op: int, *, depth: int) -> None:
         """Open both rings; raises as :class:`RingQueue` does."""
-        self.depth = depth
-        self._polled = RingQueue(fd, cmd_op, kind="polled", depth=depth)
-        try:
-            self._unpolled = RingQueue(fd, cmd_op, kind="interrupt", depth=depth)
-        except OSError:
-            self._polled.close()
-            raise
-        self._polled_in_flight = 0
-        self._unpolled_in_flight = 0
+        super().__init__(RingQueue(fd, cmd_op, kind="polled", depth=depth), fd, cmd_op)
 
-    def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
-        """Put a command on the ring that its data length calls for."""
-        if _DATA_LEN.unpack_from(entry)[0]:
-            self._polled.stage(user_data, entry, buf_index)
-            self._polled_in_flight += 1
-        else:
-            self._unpolled.stage(user_data, entry, buf_index)
-            self._unpolled_in_flight += 1
+    def takes(self, entry: bytes, buf_index: int) -> bool:
+        """Whether the command moves data."""
+        return data_len_of(entry) > 0
 
-    def tick(self, budget: int) -> Iterable[CompletionTuple]:
-        """Tick the polled ring while it has something in flight, and the other where it may have something to say.
 
-        That is also when nothing has come: a signal of its eventfd that came late would keep an idle loop awake.
-        """
-        completions: list[CompletionTuple] = []
-        if self._polled_in_flight:
-            completions += self._polled.tick(budget)
-            self._polled_in_flight -= len(completions)
-        if not completions or (self._unpolled_in_flight and len(completions) < budget):
-            try:
-                unpolled = list(self._unpolled.tick(budget - len(completions)))
-            except OSError:
-                if not completions:
-                    raise
-                return completions  # what was reaped must reach the caller; the error comes again
-            self._unpolled_in_flight -= len(unpolled)
-            completions += unpolled
-        return completions
+def why_not_polled(device: GenericDevice) -> str | None:
+    """Why a device's commands cannot be polled for, None where they can. Raises OSError where there is no io_uring."""
+    if device.queue_limit("io_poll") != 1:
+        queues = driver_parameter("poll_queues")
+        return (
+            f"the driver keeps no queues for polling: load it with nvme.poll_queues=2 or so (poll_queues is {queues})"
+        )
+    if not RingQueue.polling_supported():
+        return "polled passthrough needs Linux 6.1"
+    return None
 
-    def pause(self) -> float:
-        """As long as the polled ring says; the other one's eventfd is armed meanwhile, and wakes the loop before that."""
-        unpolled = self._unpolled.pause() if self._unpolled_in_flight else math.inf
-        polled = self._polled.pause() if self._polled_in_flight else math.inf
-        return min(unpolled, polled)
 
-    def fileno(self) -> int | None:
-        """The eventfd of the ring that is not polled."""
-        return self._unpolled.fileno()
-
-    def register(self, addr: int, len_bytes: int) -> int | None:
-        """Register with the polled ring: the other one's commands have no data."""
-        return self._polled.register(addr, len_bytes)
-
-    def unregister(self, buf_index: int) -> None:
-        """Give back to the polled ring."""
-        self._polled.unregister(buf_index)
-
-    def close(self) -> None:
-        """Close both rings."""
-        self._polled.close()
-        self._unpolled.close()
+def why_auto_does_not_poll() -> str | None:
+    """Why "auto" does not poll where polling can be had, None where it does."""
+    if kernel_version() < (6, 5):
+        return (
+            "Linux before 6.5 can crash in its polling of passthrough commands; queue='polled' polls all the same, and "
+            "sends what moves no data, which is what is known to crash, another way"
+        )
+    return None

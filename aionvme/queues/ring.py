@@ -1,4 +1,4 @@
-"""The io_uring queues: interrupt driven, and polled.
+"""The io_uring queues: interrupt driven, polled, and polled with a hardware queue of the ring's own (raw).
 
 A command is packed once, here, into the 128 bytes of its submission queue entry: io_uring's own fields in the first 48, the
 ``nvme_uring_cmd`` in the 80 after them. One native call per tick submits what is staged and reaps what is there.
@@ -23,6 +23,8 @@ CQE = Struct("<Qi4xQ8x")
 assert SQE.size == 128
 assert CQE.size == 32
 
+RingKind = Literal["raw", "polled", "interrupt"]
+
 REAP_MAX = 64
 """Completions one tick can give: enough to amortise its cost, few enough to keep an event loop's pass short."""
 
@@ -30,7 +32,7 @@ REGISTERED_BUFFERS = 1024
 """Size of a ring's table of registered buffers; the kernel allows 16384."""
 
 SPIN_S = 0.001
-"""How long after its last progress a polled queue asks to be ticked without a pause."""
+"""How long after its last progress a queue that is polled asks to be ticked without a pause."""
 
 SETUP_CAUSES = MappingProxyType(
     {
@@ -41,6 +43,14 @@ SETUP_CAUSES = MappingProxyType(
         errno.EINVAL: "this kernel is older than 5.19 and has no 128-byte submission or 32-byte completion entries",
         errno.ENOMEM: "not enough memory that may be locked: raise RLIMIT_MEMLOCK (ulimit -l)",
         errno.EMFILE: "too many open files: raise RLIMIT_NOFILE (ulimit -n)",
+    }
+)
+
+RAW_CAUSES = MappingProxyType(
+    {
+        errno.EINVAL: "every raw queue of the controller is taken, or it is being reset",
+        errno.EACCES: "a raw queue needs CAP_SYS_ADMIN: run as root",
+        errno.ENOMEM: "not enough memory",
     }
 )
 
@@ -55,14 +65,18 @@ ENTER_CAUSES = MappingProxyType(
 class RingQueue:
     """Commands for one character device over one ring."""
 
-    def __init__(self, fd: int, cmd_op: int, *, kind: Literal["polled", "interrupt"], depth: int) -> None:
+    detour = ""
+
+    def __init__(self, fd: int, cmd_op: int, *, kind: RingKind, depth: int) -> None:
         """Open a ring for the device open as ``fd``; ``cmd_op`` says I/O or admin (NVME_URING_CMD_IO or _ADMIN).
 
-        Raises OSError with the likely cause where the kernel gives no such ring.
+        Raises OSError with the likely cause where the kernel gives no such ring. The kind "raw" is only for kernels that have
+        raw queues (:meth:`raw_supported`).
         """
-        self.kind: Literal["polled", "interrupt"] = kind
+        self.kind: RingKind = kind
         self.depth = depth
         self._cmd_op = cmd_op
+        self._flags = lib.AIONVME_URING_CMD_DIRECT if kind == "raw" else 0
         self._sqes = ffi.new("struct aionvme_sqe[]", depth)
         self._sqe_bytes = memoryview(ffi.buffer(self._sqes)).cast("B")
         self._cqes = ffi.new("struct aionvme_cqe[]", REAP_MAX)
@@ -74,10 +88,12 @@ class RingQueue:
         self._armed = False
         self._free_buffers = list(range(REGISTERED_BUFFERS - 1, -1, -1))
 
-        self._ring = _open_ring(depth, kind == "polled")
+        self._ring = _open_ring(depth, iopoll=kind != "interrupt")
         try:
             _check(lib.aionvme_ring_register_files(self._ring, [fd], 1), "registering the device with its ring")
             _check(lib.aionvme_ring_reserve_buffers(self._ring, REGISTERED_BUFFERS), "reserving registered buffers")
+            if kind == "raw":
+                _check(lib.aionvme_ring_register_queue(self._ring, 0), "registering a raw queue", RAW_CAUSES)
             if kind == "interrupt":
                 self._eventfd = _check(lib.aionvme_ring_register_eventfd(self._ring), "registering an eventfd")
         except OSError:
@@ -95,12 +111,21 @@ class RingQueue:
         lib.aionvme_ring_close(ring)
         return bool(flags & lib.IORING_SETUP_DEFER_TASKRUN)
 
+    @staticmethod
+    def raw_supported() -> bool:
+        """Whether this kernel's io_uring has raw queues: asked of a fresh ring, in the one way that is safe on any kernel."""
+        ring = _open_ring(1, iopoll=True)
+        ret: int = lib.aionvme_ring_unregister_queue(ring)
+        lib.aionvme_ring_close(ring)
+        return ret == 0
+
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
         """Pack a command into the next entry of the batch."""
+        flags = self._flags
         if buf_index < 0:
-            flags = buf_index = 0
+            buf_index = 0
         else:
-            flags = lib.IORING_URING_CMD_FIXED
+            flags |= lib.IORING_URING_CMD_FIXED
         self.stage_sqe(
             lib.IORING_OP_URING_CMD, lib.IOSQE_FIXED_FILE, 0, 0,
             self._cmd_op, 0, 0, flags, user_data,
@@ -137,8 +162,8 @@ class RingQueue:
         if self._eventfd is not None:
             self._armed = not lib.aionvme_ring_arm(self._ring)
             return math.inf if self._armed else 0.0
-        # Nobody wakes the waiter of a polled queue. A slow command is asked after at an eighth of the time it has taken, so that
-        # the wait grows by an eighth at most and a command of seconds costs no processor.
+        # Nobody wakes the waiter of a queue that is polled. A slow command is asked after at an eighth of the time it has taken,
+        # so that the wait grows by an eighth at most and a command of seconds costs no processor.
         waited = time.monotonic() - self._progress
         return 0.0 if waited < SPIN_S else min(waited / 8, 0.01)
 

@@ -16,7 +16,8 @@ import pytest
 from aionvme import devices, doctor
 from aionvme.cli import main
 from aionvme.errors import os_error
-from aionvme.queues.attach import why_not_polled, why_not_raw
+from aionvme.queues.polled import why_not_polled
+from aionvme.queues.raw import why_not_raw
 from aionvme.queues.ring import SETUP_CAUSES
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -144,7 +145,7 @@ def test_emulated_target(capsys: pytest.CaptureFixture[str]) -> None:
     diagnosed = json.loads(capsys.readouterr().out)
     checks = checks_of(diagnosed, "emu:zns")
     assert {name: check["verdict"] for name, check in checks.items()} == {"open": "ok", "queue": "ok", "read": "ok"}
-    assert diagnosed["targets"][0]["queue"] == {"kind": "emulated", "depth": 64, "why_not": {}}
+    assert diagnosed["targets"][0]["queue"] == {"kind": "emulated", "depth": 64, "why_not": {}, "detour": ""}
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/dev/ng99n9", "emu:zns?zones=0", "emu:tape", "/tmp"])
@@ -184,7 +185,7 @@ def test_device_that_takes_no_commands(sysfs: Path, capsys: pytest.CaptureFixtur
     assert checks["namespace node"]["verdict"] == "ok"
     assert checks["limits"]["found"] == "max_hw_sectors_kb 512, max_segments 127, nr_requests 1023"
     assert checks["polled queue"]["found"] == why_not_polled(device)
-    assert checks["raw queues"]["found"] == why_not_raw()
+    assert checks["raw queue"]["found"] == why_not_raw(device)
     assert checks["open"]["verdict"] == "fail"
 
 

@@ -281,12 +281,35 @@ static void uring_cmd(void)
 	close(fds[1]);
 }
 
+/*
+ * Asking for raw queues harms nothing on a kernel that has none: both calls are refused, and the ring works. On one that has them,
+ * /dev/null is refused as a device, and giving back what one has not is not.
+ */
+static void no_queue(void)
+{
+	for (int iopoll = 0; iopoll < 2; iopoll++) {
+		struct aionvme_ring *ring = open_ring(4, 8, iopoll);
+		const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		const int known = aionvme_ring_unregister_queue(ring);
+
+		CHECK(known == 0 || known == -EINVAL);
+		CHECK_EQ(aionvme_ring_register_queue(ring, 0), known ? -EINVAL : iopoll ? -EBADF : -EINVAL);
+		CHECK_EQ(aionvme_ring_register_files(ring, &fd, 1), 0);
+		CHECK_EQ(aionvme_ring_register_queue(ring, 0), -EINVAL);
+		CHECK_EQ(aionvme_ring_unregister_queue(ring), known);
+		CHECK_EQ(carry_out(ring, entry(&(struct io_uring_sqe){ .opcode = IORING_OP_NOP, .user_data = 7 })).user_data, 7);
+		aionvme_ring_close(ring);
+		close(fd);
+	}
+}
+
 static const struct test_case cases[] = {
 	{ "open_close", open_close },		  { "larger_than_ring", larger_than_ring },
 	{ "reap_bounded", reap_bounded },	  { "completion_overflow", completion_overflow },
 	{ "lost_completion", lost_completion },	  { "stale_slots", stale_slots },
 	{ "other_thread", other_thread },	  { "buffers", buffers },
 	{ "open_errors", open_errors },		  { "uring_cmd", uring_cmd },
+	{ "no_queue", no_queue },
 };
 
 int main(int argc, char **argv)

@@ -22,6 +22,7 @@ CASES = {
         "buffers",
         "open_errors",
         "uring_cmd",
+        "no_queue",
     ],
     "core_wakeups": ["eventfd_protocol", "late_signal", "arm_races", "deferred_work"],
     "core_load": ["signal_storm", "interrupted", "failing_entry", "enter_errors", "soak"],

@@ -1,0 +1,85 @@
+"""Two rings for one device: a better one for the commands it is fit for, and an interrupt driven one for all others."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from aionvme.queues.base import CompletionTuple
+from aionvme.queues.ring import RingQueue
+
+
+class SplitQueue(ABC):
+    """A pair of rings that is used as one queue; a subclass says which commands take the better one."""
+
+    detour: str
+    """Which commands take the other one, in words."""
+
+    def __init__(self, better: RingQueue, fd: int, cmd_op: int) -> None:
+        """Take over ``better`` and open the other ring beside it. Raises as :class:`RingQueue` does, with neither left open."""
+        self.kind = better.kind
+        self.depth = better.depth
+        self._better = better
+        try:
+            self._other = RingQueue(fd, cmd_op, kind="interrupt", depth=better.depth)
+        except OSError:
+            better.close()
+            raise
+        self._better_in_flight = 0
+        self._other_in_flight = 0
+
+    @abstractmethod
+    def takes(self, entry: bytes, buf_index: int) -> bool:
+        """Whether a command is for the better ring."""
+
+    def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
+        """Put a command on the ring that it is for."""
+        if self.takes(entry, buf_index):
+            self._better.stage(user_data, entry, buf_index)
+            self._better_in_flight += 1
+        else:
+            # Buffers are registered with the better ring only.
+            self._other.stage(user_data, entry, -1)
+            self._other_in_flight += 1
+
+    def tick(self, budget: int) -> Iterable[CompletionTuple]:
+        """Tick the better ring while it has something in flight, and the other where it may have something to say.
+
+        That is also when nothing has come: a signal of its eventfd that came late would keep an idle loop awake.
+        """
+        completions: list[CompletionTuple] = []
+        if self._better_in_flight:
+            completions += self._better.tick(budget)
+            self._better_in_flight -= len(completions)
+        if not completions or (self._other_in_flight and len(completions) < budget):
+            try:
+                others = list(self._other.tick(budget - len(completions)))
+            except OSError:
+                if not completions:
+                    raise
+                return completions  # what was reaped must reach the caller; the error comes again
+            self._other_in_flight -= len(others)
+            completions += others
+        return completions
+
+    def pause(self) -> float:
+        """As long as the better ring says; the other one's eventfd is armed meanwhile, and wakes the loop before that."""
+        other = self._other.pause() if self._other_in_flight else math.inf
+        better = self._better.pause() if self._better_in_flight else math.inf
+        return min(other, better)
+
+    def fileno(self) -> int | None:
+        """The eventfd of the ring that is interrupt driven."""
+        return self._other.fileno()
+
+    def register(self, addr: int, len_bytes: int) -> int | None:
+        """Register with the better ring."""
+        return self._better.register(addr, len_bytes)
+
+    def unregister(self, buf_index: int) -> None:
+        """Give back to the better ring."""
+        self._better.unregister(buf_index)
+
+    def close(self) -> None:
+        """Close both rings."""
+        self._better.close()
+        self._other.close()
