@@ -26,7 +26,15 @@ class GenericDevice:
 
     @property
     def block_name(self) -> str:
-        """Name of the block device of the same namespace: nvme0n1 beside ng0n1."""
+        """Name of the block device of the same namespace: nvme0n1 beside ng0n1.
+
+        The first number is not always the same, that of the controller in one name and of the subsystem in the other: so the
+        block device is the one with the same last number below the same device.
+        """
+        number = self.name.rpartition("n")[2]
+        for entry in _parent_of(self.name).glob(f"nvme*n{number}"):
+            if re.fullmatch(rf"nvme\d+n{number}", entry.name):
+                return entry.name
         return "nvme" + self.name.removeprefix("ng")
 
     def queue_limit(self, attribute: str) -> int | None:
@@ -86,8 +94,9 @@ def _sysfs_name(status: os.stat_result) -> str:
 def _describe(status: os.stat_result, name: str) -> str:
     if stat.S_ISBLK(status.st_mode):
         if name.startswith("nvme"):
-            whole = name.removeprefix("nvme").split("p")[0]
-            return f"a block device, and passthrough needs the character device of its namespace: /dev/ng{whole}"
+            whole = name.split("p")[0]
+            generic = next((d.path for d in generic_devices() if d.block_name == whole), "/dev/ngXnY")
+            return f"a block device, and passthrough needs the character device of its namespace: {generic}"
         return "a block device, but not an NVMe one: aionvme needs /dev/ngXnY"
     if stat.S_ISCHR(status.st_mode):
         if (SYSFS / "class/nvme" / name).exists():
@@ -96,8 +105,13 @@ def _describe(status: os.stat_result, name: str) -> str:
     return "no device at all: aionvme needs /dev/ngXnY, or an emulated namespace such as 'emu:zns'"
 
 
+def _parent_of(name: str) -> Path:
+    """The device that a generic device belongs to: its controller, or with multipath its subsystem."""
+    return Path(os.path.realpath(SYSFS / "class/nvme-generic" / name / "device"))
+
+
 def _controller_of(name: str) -> Path:
-    parent = Path(os.path.realpath(SYSFS / "class/nvme-generic" / name / "device"))
+    parent = _parent_of(name)
     if parent.name.startswith("nvme-subsys"):
         live = [entry for entry in sorted(parent.glob("nvme[0-9]*")) if attribute_text(entry / "state") == "live"]
         if live:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from aionvme import devices
 from aionvme.cli import main
 
 
@@ -89,3 +90,16 @@ def test_list_without_block_device(sysfs: Path, capsys: pytest.CaptureFixture[st
     assert any("no block device nvme7n1" in note for note in listed["notes"])
     assert main(["list"]) == 0
     assert " ? " in capsys.readouterr().out
+
+
+def test_the_block_device_of_a_namespace_may_have_another_number(sysfs: Path) -> None:
+    """After controllers have come and gone, ng7n1's block device can be nvme3n1: it is found below the same controller.
+
+    What is there besides, the hidden device of one path among several, is not it.
+    """
+    (device,) = devices.generic_devices()
+    assert device.block_name == "nvme7n1"
+    for name in ("nvme3c7n1", "nvme3n1", "nvme3n11"):
+        (sysfs / "class/nvme/nvme7" / name).mkdir()
+    (device,) = devices.generic_devices()
+    assert device.block_name == "nvme3n1"
