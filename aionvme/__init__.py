@@ -7,6 +7,7 @@
 
 from importlib.metadata import version as _version
 
+from aionvme.driver.limiter import Limiter
 from aionvme.errors import (
     AionvmeError,
     ClosedError,
@@ -54,6 +55,7 @@ __all__ = [
     "InvalidOpcodeError",
     "InvalidZoneStateTransitionError",
     "LbaOutOfRangeError",
+    "Limiter",
     "Namespace",
     "NvmeError",
     "PathReport",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
 from aionvme.driver.driver import Driver
+from aionvme.driver.limiter import Limiter
 from aionvme.driver.request import Submission
 from aionvme.errors import UsageError, nvme_error
 from aionvme.geometry import Geometry
@@ -41,7 +42,14 @@ class Namespace(ZoneCommands):
     """
 
     def __init__(
-        self, target: str, geometry: Geometry, path: PathReport, pool: BufferPool, io: Driver, admin: Driver
+        self,
+        target: str,
+        geometry: Geometry,
+        path: PathReport,
+        pool: BufferPool,
+        io: Driver,
+        admin: Driver,
+        limiter: Limiter | None = None,
     ) -> None:
         self._target = target
         self._path = path
@@ -49,6 +57,7 @@ class Namespace(ZoneCommands):
         self._pool = pool
         self._io = io
         self._admin = admin
+        self._limiter = limiter
 
     @property
     def target(self) -> str:
@@ -97,9 +106,25 @@ class Namespace(ZoneCommands):
 
     def __repr__(self) -> str:
         kind = "zoned" if self.zoned else "conventional"
+        limits = "" if self._limiter is None else f", {self._limiter}"
         return (
-            f"<Namespace {self.target}: {kind}, {self.nsze} blocks of {self.lba_size} bytes, {self.queue.kind} queue>"
+            f"<Namespace {self.target}: {kind}, {self.nsze} blocks of {self.lba_size} bytes, {self.queue.kind} queue"
+            f"{limits}>"
         )
+
+    def limited(self, limiter: Limiter) -> "Namespace":
+        """The same namespace, queue and buffers, for a group of tasks: each I/O command goes through ``limiter``. Admin commands
+        do not. It is open as long as this one.
+
+        Raises UsageError where this is a limited namespace itself: two limiters, each of which may be held while the other is
+        waited for, could come to a standstill. WrongLoopError where the limiter was used on another event loop before.
+        """
+        if not isinstance(limiter, Limiter):
+            raise UsageError(f"{limiter!r} is not a Limiter")
+        if self._limiter is not None:
+            raise UsageError(f"already limited by {self._limiter}: limit the namespace that this one was made from")
+        self._io.bind(limiter)
+        return Namespace(self._target, self._geometry, self._path, self._pool, self._io, self._admin, limiter)
 
     def alloc(self, len_bytes: SupportsIndex) -> NDArray[np.uint8]:
         """A page-aligned buffer of zeroes, registered with the queue: commands that use it, or a slice of it, pin no pages.
@@ -120,7 +145,7 @@ class Namespace(ZoneCommands):
         self._io.check_usable()
         command = plain(command)
         submission = prepare_io(command, buffer_of(command, data, into), self._geometry, self._pool)
-        return (await self._io.run([submission]))[0]
+        return (await self._io.run([submission], self._limiter))[0]
 
     async def submit_admin(
         self, command: Command, data: Buffer | None = None, into: Buffer | None = None
@@ -217,7 +242,7 @@ class Namespace(ZoneCommands):
         submissions: list[Submission] = [
             prepare_io(command, span, self._geometry, self._pool) for command, span in zip(commands, spans, strict=True)
         ]
-        completions = await self._io.run(submissions)
+        completions = await self._io.run(submissions, self._limiter)
         for command, completion in zip(commands, completions, strict=False):
             if completion.status:
                 raise nvme_error(completion.status, f"{describe(command)} on {self.target}")

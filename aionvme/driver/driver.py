@@ -17,10 +17,11 @@ from enum import Enum
 from types import MappingProxyType
 
 from aionvme.driver import hosts
+from aionvme.driver.limiter import Limiter
 from aionvme.driver.places import Places
 from aionvme.driver.request import Request, Submission
 from aionvme.errors import ClosedError, WrongLoopError, os_error
-from aionvme.nvme.command import timeout_ms_of
+from aionvme.nvme.command import data_len_of, timeout_ms_of
 from aionvme.nvme.status import Completion, Status
 from aionvme.queues.base import Queue
 
@@ -81,23 +82,31 @@ class Driver:
         self._drain_deadline = 0.0
         self._host = hosts.bind(self._turn, queue.fileno())
         self._places = Places(self._host, queue.depth)
+        self._in_lines: set[Request] = set()  # of limiters
         _drivers.add(self)
 
-    async def run(self, submissions: Sequence[Submission]) -> list[Completion]:
+    async def run(self, submissions: Sequence[Submission], limiter: Limiter | None = None) -> list[Completion]:
         """Submit commands, as many at a time as there is room for, and wait for all of them.
+
+        With a ``limiter``, bound to this driver's loop, each passes that first.
 
         After one has failed, those not yet submitted stay so: the answer is then shorter than the question, and its last
         failing completion says why. Raises OSError where the operating system, not the device, ended a command.
         """
         self.check_usable()
         await self._host.checkpoint_if_cancelled()
-        request = Request()
+        request = Request(limiter)
         try:
             for submission in submissions:
-                if not self._places.take_nowait():
-                    await self._places.take()
+                if limiter is None:
+                    if not self._places.take_nowait():
+                        await self._places.take()
+                elif not await self._pass(limiter, data_len_of(submission.entry)):
+                    break
                 if request.failed or self._state is not _State.OPEN:
                     self._places.give()
+                    if limiter is not None:
+                        limiter.undo(data_len_of(submission.entry))
                     break
                 self._submit(request, submission)
             await self._host.wait(request)
@@ -117,6 +126,29 @@ class Driver:
         if len(request.outcomes) < len(submissions) and not request.failed:
             self.check_usable()  # it closed while we waited for a place
         return [Completion(Status(res), result) for res, result in request.outcomes]
+
+    async def _pass(self, limiter: Limiter, len_bytes: int) -> bool:
+        """Pass the limiter, then take a place in the queue; False, with neither, where we close meanwhile."""
+        if not limiter.take_nowait(len_bytes):
+            waiter = Request()
+            self._in_lines.add(waiter)
+            try:
+                if not await limiter.take(self._host, waiter, len_bytes):
+                    return False
+            finally:
+                self._in_lines.discard(waiter)
+        if not self._places.take_nowait():
+            try:
+                await self._places.take()
+            except BaseException:
+                limiter.undo(len_bytes)
+                raise
+        return True
+
+    def bind(self, limiter: Limiter) -> None:
+        """Have a limiter belong to our loop. Raises WrongLoopError where it belongs to another already."""
+        self.check_usable()
+        limiter.bind(self._host)
 
     def check_usable(self) -> None:
         """Raise unless the caller may use the queue: ClosedError, or WrongLoopError on another thread or loop."""
@@ -157,6 +189,7 @@ class Driver:
         if self._state is not _State.CLOSING:
             self._state = _State.CLOSING
             self._drain_deadline = time.monotonic() + self._drain_limit()
+            self._dismiss()
         drained = Request()
         try:
             if self._in_flight:
@@ -210,6 +243,8 @@ class Driver:
             request.outcomes[index] = (res, result)
             request.failed |= res != 0
             self._places.give()
+            if request.limiter is not None:
+                request.limiter.give()
             request.pending -= 1
             if not request.pending:
                 self._host.wake(request)
@@ -240,15 +275,22 @@ class Driver:
         self._finish_drain(error)
 
     def _end_waits(self, error: Exception) -> None:
-        waiting = {id(request): request for request, _, _ in self._in_flight.values()}
-        places = len(self._in_flight)
+        requests = [request for request, _, _ in self._in_flight.values()]
         self._in_flight.clear()
-        for request in waiting.values():
+        self._dismiss()
+        for request in dict.fromkeys(requests):
             request.error = error
             request.pending = 0
             self._host.wake(request)
-        for _ in range(places):
+        for request in requests:
             self._places.give()
+            if request.limiter is not None:
+                request.limiter.give()
+
+    def _dismiss(self) -> None:
+        """Nothing is submitted any more: who waits in a limiter's line, perhaps for long, need not."""
+        for waiter in self._in_lines:
+            self._host.wake(waiter)
 
     def _finish_drain(self, error: OSError | None = None) -> None:
         for drained in self._drains:

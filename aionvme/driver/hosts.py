@@ -35,8 +35,18 @@ SOON_S = 0.0005
 """A shorter wait than this is a pass of the loop: its timers are no finer than a millisecond."""
 
 
+class Alarm(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> object:
+        """Have it not come."""
+
+
 class Host(Protocol):
     """An event loop, bound to one driver."""
+
+    loop: object
+    """What tells the loop from others."""
 
     cancelled: type[BaseException]
     """What the loop throws at a task that is cancelled."""
@@ -49,6 +59,9 @@ class Host(Protocol):
 
     def wake(self, request: Request) -> None:
         """Let the task that waits for a request go on."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Alarm:
+        """Call back in ``delay`` seconds, also when the host has been closed."""
 
     async def checkpoint_if_cancelled(self) -> None:
         """Before anything is submitted: raise where the loop knows the task to be cancelled already."""
@@ -85,6 +98,7 @@ class AsyncioHost:
         self._turn = turn
         self._fileno = fileno
         self._loop = asyncio.get_running_loop()
+        self.loop: object = self._loop
         self._next: asyncio.Handle | None = None
         self._timed = False
         if fileno is not None:
@@ -104,6 +118,10 @@ class AsyncioHost:
         waiter: asyncio.Future[None] | None = request.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Alarm:
+        """See :meth:`Host.call_later`."""
+        return self._loop.call_later(delay, callback)
 
     async def checkpoint_if_cancelled(self) -> None:
         """Nothing: asyncio throws at a task when it waits, and asking anyio's scopes costs as much as the command."""
@@ -168,7 +186,7 @@ class TrioHost:
         self.cancelled: type[BaseException] = trio.Cancelled
         self._turn = turn
         self._fileno = fileno
-        self._token = trio.lowlevel.current_trio_token()
+        self.loop: object = trio.lowlevel.current_trio_token()
         self._parked: trio.lowlevel.Task | None = None
         self._scopes: list[trio.CancelScope] = []
         self._closed = False
@@ -177,7 +195,7 @@ class TrioHost:
     def here(self) -> bool:
         """Whether this thread is inside our trio run."""
         try:
-            return self._trio.lowlevel.current_trio_token() is self._token
+            return self._trio.lowlevel.current_trio_token() is self.loop
         except RuntimeError:
             return False
 
@@ -192,6 +210,18 @@ class TrioHost:
             self._trio.lowlevel.reschedule(request.waiter)
             request.waiter = None
 
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Alarm:
+        """See :meth:`Host.call_later`. A system task for each call, shielded: who waits for it may outlive the main task."""
+        scope = self._trio.CancelScope(shield=True)
+
+        async def ring() -> None:
+            with scope:
+                await self._trio.sleep(delay)
+                callback()
+
+        self._trio.lowlevel.spawn_system_task(ring, name="aionvme alarm")
+        return scope
+
     async def checkpoint_if_cancelled(self) -> None:
         """The wait that follows declines to be cancelled, so this is where a cancelled task gets its exception."""
         await self._trio.lowlevel.checkpoint_if_cancelled()
@@ -205,6 +235,7 @@ class TrioHost:
                 await self._trio.lowlevel.wait_task_rescheduled(lambda _: self._trio.lowlevel.Abort.FAILED)
         finally:
             self._waiting -= 1
+            request.waiter = None  # a coroutine that is closed by force leaves no task to be woken
 
     async def wait_or_leave(self, request: Request) -> None:
         """See :meth:`Host.wait_or_leave`."""

@@ -1,6 +1,9 @@
 """What the driver is given to do, and what it keeps while a task waits."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from aionvme.driver.limiter import Limiter
 
 
 class Submission(NamedTuple):
@@ -18,9 +21,11 @@ class Submission(NamedTuple):
 class Request:
     """Commands that one task waits for together."""
 
-    __slots__ = ("error", "failed", "outcomes", "pending", "waiter")
+    __slots__ = ("error", "failed", "limiter", "outcomes", "pending", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, limiter: "Limiter | None" = None) -> None:
+        self.limiter = limiter
+        """What its commands had to pass, and are given back to one by one."""
         self.pending = 0
         """Commands submitted and not completed."""
         self.outcomes: list[tuple[int, int]] = []

@@ -37,6 +37,25 @@ async def test_a_waiter_that_leaves_by_force_gives_its_place_on(how: str) -> Non
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("how", ["close", "throw"])
+async def test_a_waiter_that_leaves_by_force_in_flight_is_not_woken(how: str) -> None:
+    """A coroutine closed or thrown into with its command in flight: the task that drove it goes on undisturbed."""
+    async with aionvme.open(SLOW, depth=2) as ns:
+        waiting = ns.read(1, 1)
+        waiting.send(None)
+        assert ns._io.submitted == 1
+        if how == "close":
+            waiting.close()
+        else:
+            with pytest.raises(KeyError):
+                waiting.throw(KeyError("boom"))
+        with anyio.fail_after(5):
+            await anyio.sleep(0.1)
+            await ns.read(2, 1)
+        assert ns._io.in_flight == 0
+
+
+@pytest.mark.anyio
 async def test_tasks_are_served_in_the_order_they_came() -> None:
     """With one place, commands complete first come, first served; one that is cancelled in line is passed over."""
     served: list[int] = []
