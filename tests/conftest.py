@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 import aionvme
+from aionvme.devices import driver_parameter, generic_devices
 from aionvme.queues.attach import QueueChoice
 
 IN_VM = os.environ.get("AIONVME_VM") == "1"
 """Set by the test bed for what it runs in its guest, where there is an NVMe controller."""
+
+RAW = IN_VM and bool(driver_parameter("raw_queues"))
+"""The guest's kernel is the one of _native/kernel, and its controllers have raw queues."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +45,23 @@ EMULATED = Place(
 )
 
 
-def node(nsid: int) -> str:
-    """The guest's device node of a namespace: newer kernels number nodes in the order in which they find them."""
-    for path in Path("/sys/class/block").glob("nvme*n*"):
-        if (path / "nsid").read_text().strip() == str(nsid):
-            return "/dev/" + path.name.replace("nvme", "ng", 1)
-    raise LookupError(f"no namespace {nsid} in the guest")
+def node(nsid: int, controller: str = "nvme0") -> str:
+    """The guest's device node of a namespace, by the test bed's names, which are the controllers' serial numbers.
+
+    The kernel's names follow the order in which it finds things, on newer kernels not that of the numbers.
+    """
+    for device in generic_devices():
+        block = Path("/sys/class/block", device.block_name)
+        found = [(block / attribute).read_text().strip() for attribute in ("device/serial", "nsid")]
+        if found == [controller, str(nsid)]:
+            return str(device.path)
+    raise LookupError(f"no namespace {nsid} of controller {controller} in the guest")
 
 
 def guest() -> list[Place]:
-    """The guest's namespaces, as the test bed makes them (tests/vm/devices.py), through each queue."""
-    return [Place(queue, node(1), node(3), node(2)) for queue in ("interrupt", "polled")]
+    """The guest's namespaces, as the test bed makes them (tests/vm/devices.py), through each queue its kernel is for."""
+    queues: tuple[QueueChoice, ...] = ("raw",) if RAW else ("interrupt", "polled")
+    return [Place(queue, node(1), node(3), node(2)) for queue in queues]
 
 
 @pytest.fixture(
@@ -94,6 +104,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
         if place is not None:
             path = f"{place.queue} queue"
+        elif "raw" in item.path.parts:
+            path = "raw queue"
         elif "native" in item.path.parts:
             path = "real ring on the host"
         else:
@@ -113,5 +125,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for path, numbers in sorted(counts.items()):
         terminalreporter.line(f"{path}: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items()))
     if directory := os.environ.get("AIONVME_VM_RESULTS"):
-        name = "guest.json" if IN_VM else "host.json"
+        name = "raw.json" if RAW else "guest.json" if IN_VM else "host.json"
         Path(directory, name).write_text(json.dumps(counts))

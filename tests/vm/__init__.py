@@ -1,16 +1,20 @@
-"""A real Linux kernel with a real (QEMU) NVMe controller, for a command of the host's.
+"""A real Linux kernel with real (QEMU) NVMe controllers, for a command of the host's.
 
-``python -m tests.vm -- COMMAND...`` boots a Debian kernel and runs COMMAND in it, with the host's
-files (read-only) and the project root as working directory.  From Python: `tests.vm.bed.run_in_vm`.
+``python -m tests.vm -- COMMAND...`` boots a Debian kernel, or with ``--kernel raw`` the one with raw
+queues (``_native/kernel``), and runs COMMAND in it, with the host's files (read-only) and the
+project root as working directory.  From Python: `tests.vm.bed.run_in_vm`.
 
-- `devices`   the NVMe controller and its namespaces: the place to look at first
-- `kernel`    fetches a Debian kernel into the cache; `vmlinux` takes its image apart
-- `initramfs` busybox, a few modules and ``init.sh``, which is all that runs before the command
+- `devices`   the NVMe controllers and their namespaces: the place to look at first
+- `kernel`    gets the kernel and what it boots with: `debian` fetches Debian's into the cache, of
+              which `vmlinux` takes the image apart and `modules` the rest
+- `initramfs` busybox, ``init.sh``, which is all that runs before the command, and a few modules
 - `qemu`      the emulator's command line
 - `bed`       puts these together: boot, stream the output, hand back the exit code
+- `console`   the kernel's log, in which a warning is a failure
 
 The guest can write below ``$TMPDIR``, ``$HOME`` (both in memory) and ``$AIONVME_VM_RESULTS``, which
 is a folder on the host: ``.cache/vm/results``, or what that variable says there.  Everything that
 is kept between runs is below ``.cache/vm`` (or ``$AIONVME_VM_CACHE``) and may be deleted; doing so
-is also the way to get a newer kernel.
+is also the way to get a newer kernel.  Kernels that are built here are kept below ``.cache/kernel``
+(or ``$AIONVME_KERNEL_CACHE``).
 """

@@ -8,23 +8,34 @@ import sys
 
 from .bed import run_in_vm
 from .errors import VmError
-from .kernel import SERIES
+from .kernel import KERNELS
 
 # Outside the range of what test runners return, and what `docker run` means by it.
 VM_FAILED = 125
-LOG_LINES = 40
+LOG_LINES = 60
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.vm",
-        description="Run a command of the host's under a Linux kernel with an NVMe controller.",
-        epilog=f"Exits with the command's code, or {VM_FAILED} if the virtual machine failed.",
+        description="Run a command of the host's under a Linux kernel with NVMe controllers.",
+        epilog=f"Exits with the command's code, or {VM_FAILED} if the virtual machine failed, or its kernel warned of something.",
     )
-    parser.add_argument("--kernel", choices=SERIES, default="6.1", help="series (default: 6.1)")
-    parser.add_argument("--cpus", type=int, default=2, help="default: 2")
+    parser.add_argument(
+        "--kernel",
+        default=KERNELS[0],
+        metavar="KERNEL",
+        help=f"{', '.join(KERNELS)} (ours, with raw queues: builds it), or a bzImage made by _native/kernel/build with other "
+        f"options (default: {KERNELS[0]})",
+    )
+    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--polled-queues", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--raw-queues", type=int, metavar="N", help="of a kernel that has them (default: 2)")
+    parser.add_argument("--append", action="append", default=[], metavar="ARG", help="one more argument for the kernel")
+    parser.add_argument(
+        "--icount", action="store_true", help="the guest's clock counts instructions, a nanosecond each"
+    )
     parser.add_argument(
         "--timeout",
         type=float,
@@ -43,6 +54,9 @@ def main() -> int:
             kernel=options.kernel,
             cpus=options.cpus,
             polled_queues=options.polled_queues,
+            raw_queues=options.raw_queues,
+            append=options.append,
+            icount=options.icount,
             timeout=options.timeout,
         )
     except VmError as error:

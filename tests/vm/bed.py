@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import shlex
 import subprocess
@@ -11,14 +10,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkstemp
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from .cache import PROJECT, cache_root
-from .devices import CONTROLLER
+from .console import complaint, new_log, oopsed
+from .devices import CONTROLLERS
 from .errors import BootOopsError, VmError
-from .initramfs import boot_files
-from .kernel import SERIES
+from .kernel import boot_files
 from .qemu import Folders, Machine, check_host, command_line
 
 # A boot takes a few seconds; a machine busy with other things may need more.
@@ -27,8 +26,8 @@ BOOT_TIMEOUT = 120.0
 _GUEST_RUN = Path("/run")
 # Folders that the guest's own file systems hide.
 _HIDDEN = (Path("/dev"), Path("/proc"), _GUEST_RUN, Path("/sys"))
-# The kernel numbers its oopses.
-_OOPS = re.compile(r"\[#\d+\]|Kernel panic")
+# Of each controller, unless said otherwise, if the kernel knows them.
+_RAW_QUEUES = 2
 
 
 def run_in_vm(
@@ -37,25 +36,34 @@ def run_in_vm(
     kernel: str = "6.1",
     cpus: int = 2,
     polled_queues: int = 2,
+    raw_queues: int | None = None,
+    append: Sequence[str] = (),
+    icount: bool = False,
     timeout: float = 900.0,
     output: BinaryIO | None = None,
 ) -> int:
     """Run ``command`` in a guest, in the project root, and return its exit code.
 
-    What it prints goes to ``output`` (stdout by default) while it runs.  ``timeout``, in seconds,
-    is for the run as a whole.  Raises `VmError` if the machine fails rather than the command.
+    What it prints goes to ``output`` (stdout by default) while it runs.  ``kernel`` is a series of Debian's, "raw", or
+    the path of a bzImage (`kernel.boot_files`); ``append`` are more arguments for it.  With ``icount`` the guest's
+    clock counts instructions.  ``timeout``, in seconds, is for the run as a whole, but not for fetching or building the
+    kernel.
+
+    Raises `VmError` if the machine fails rather than the command, also if its kernel warned of something.
     """
     check_host()
-    if kernel not in SERIES:
-        raise VmError(f"no kernel {kernel} here, but {', '.join(SERIES)}")
     if polled_queues > cpus:
         raise VmError(f"{polled_queues} polled queues need as many CPUs, says the nvme driver")
     _check_visible()
     root = cache_root()
     boot = boot_files(kernel, root)
+    if boot.own and raw_queues is None:
+        raw_queues = _RAW_QUEUES
+    if not boot.own and raw_queues is not None:
+        raise VmError("Debian's kernels have no raw queues: choose kernel raw")
     results = Path(os.environ.get("AIONVME_VM_RESULTS") or root / "results").absolute()
     results.mkdir(parents=True, exist_ok=True)
-    machine = Machine(cpus=cpus, polled_queues=polled_queues, controller=CONTROLLER)
+    machine = Machine(cpus, polled_queues, raw_queues, tuple(append), icount, CONTROLLERS)
 
     def attempt() -> int:
         with TemporaryDirectory(prefix="aionvme-vm-") as scratch:
@@ -63,7 +71,7 @@ def run_in_vm(
             images.mkdir()
             control.mkdir()
             (control / "command").write_text(_script(command))
-            folders = Folders(images, control, results, _new_log(root))
+            folders = Folders(images, control, results, new_log(root))
             arguments = command_line(machine, boot, folders)
             status = _run(arguments, folders, timeout, output or sys.stdout.buffer)
         folders.console.unlink()
@@ -72,6 +80,8 @@ def run_in_vm(
     try:
         return attempt()
     except BootOopsError as error:
+        if boot.own:
+            raise  # no fault of the emulator's
         print(f"{error} (see {error.console}): booting again, once", file=sys.stderr, flush=True)
         return attempt()
 
@@ -82,15 +92,6 @@ def _check_visible() -> None:
         for hidden in _HIDDEN:
             if path.resolve().is_relative_to(hidden):
                 raise VmError(f"{path} is below {hidden}, where the guest has its own files")
-
-
-def _new_log(root: Path) -> Path:
-    """Return a new, empty file for a console's log."""
-    logs = root / "logs"
-    logs.mkdir(exist_ok=True)
-    descriptor, name = mkstemp(dir=logs, prefix=time.strftime("%Y%m%d-%H%M%S-"), suffix=".log")
-    os.close(descriptor)
-    return Path(name)
 
 
 def _script(command: Sequence[str]) -> str:
@@ -136,14 +137,22 @@ def _run(arguments: list[str], folders: Folders, timeout: float, output: BinaryI
             raise VmError(str(error), folders.console) from None
         finally:
             qemu.kill()
+    return _outcome(folders.console, started, status)
+
+
+def _outcome(console: Path, started: Path, status: Path) -> int:
+    """Return the command's exit code, or raise for what the machine did instead or besides."""
     if status.exists():
-        return int(status.read_text())
-    oopsed = _OOPS.search(folders.console.read_text(errors="replace")) is not None
-    what = "the guest's kernel oopsed" if oopsed else "the guest stopped"
+        code = int(status.read_text())
+        line = complaint(console)
+        if line is not None:
+            raise VmError(f"the command exited with {code}, but the guest's kernel said: {line}", console)
+        return code
+    what = "the guest's kernel oopsed" if oopsed(console) else "the guest stopped"
     if started.exists():
-        raise VmError(f"{what} while the command ran", folders.console)
-    failure = BootOopsError if oopsed else VmError
-    raise failure(f"{what} before the command started", folders.console)
+        raise VmError(f"{what} while the command ran", console)
+    failure = BootOopsError if oopsed(console) else VmError
+    raise failure(f"{what} before the command started", console)
 
 
 def _chunks(descriptor: int, started: Path, timeout: float) -> Iterator[bytes]:

@@ -1,10 +1,11 @@
-"""The guest's NVMe controller, as tests see it."""
+"""The guest's NVMe controllers, as tests see them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -27,12 +28,21 @@ class Zones:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A namespace, conventional unless it has ``zones``; sizes in bytes."""
+    """A namespace, conventional unless it has ``zones``; sizes in bytes.
+
+    ``metadata`` of 8 bytes for each block is in a buffer of its own, or in extended blocks; if the namespace is
+    ``protected``, it is protection information of type 1.  ``iops`` is how many commands a second the backend answers, None
+    for as many as it can; with ``latency_ms`` it answers each after that time, and stores nothing.
+    """
 
     nsid: int
-    size: int
     lba_size: int
+    size: int = 64 * MIB
     zones: Zones | None = None
+    metadata: Literal["none", "separate", "extended"] = "none"
+    protected: bool = False
+    iops: int | None = None
+    latency_ms: int | None = None
 
     def options(self) -> Iterator[str]:
         """Yield the properties of QEMU's nvme-ns device."""
@@ -45,51 +55,68 @@ class Namespace:
             yield f"zoned.zone_capacity={self.zones.capacity}"
             yield f"zoned.max_open={self.zones.max_open}"
             yield f"zoned.max_active={self.zones.max_active}"
+        if self.metadata != "none":
+            yield f"ms=8,mset={int(self.metadata == 'extended')}"
+        if self.protected:
+            yield "pi=1,pil=0"
+
+    def drive(self, image: Path) -> Iterator[str]:
+        """Yield the properties of QEMU's drive behind it."""
+        if self.latency_ms is not None:
+            yield f"if=none,driver=null-co,size={self.size},latency-ns={self.latency_ms * 1000000}"
+            return
+        yield "if=none,format=raw,cache=unsafe,aio=threads"
+        yield f"file={quoted(image)}"
+        if self.iops is not None:
+            yield f"throttling.iops-total={self.iops}"
 
 
 @dataclass(frozen=True)
 class Controller:
-    """A controller; ``mdts`` and ``zasl`` are powers of two, in units of 4 KiB, as in NVMe."""
+    """A controller; ``mdts`` and ``zasl`` are powers of two, in units of 4 KiB, as in NVMe, and 0 is no limit of its own.
 
-    mdts: int
-    zasl: int
+    Its name is its serial number too, by which the guest finds it: the kernel's own names follow the order of discovery.
+    """
+
+    name: str
     namespaces: tuple[Namespace, ...]
-
-    @property
-    def nodes(self) -> list[str]:
-        """The device nodes that the guest's kernel makes, if this is its only controller."""
-        return ["nvme0", *(f"ng0n{namespace.nsid}" for namespace in self.namespaces)]
+    mdts: int
+    zasl: int = 0
 
     def arguments(self, images: Path) -> Iterator[str]:
         """Create the namespaces' (sparse) images and yield QEMU's arguments."""
-        yield from (
-            "-device",
-            f"nvme,id=nvme0,serial=aionvme,mdts={self.mdts},zoned.zasl={self.zasl}",
-        )
+        yield "-device"
+        yield f"nvme,id={self.name},serial={self.name},mdts={self.mdts},zoned.zasl={self.zasl}"
         for namespace in self.namespaces:
-            name = f"nvme0n{namespace.nsid}"
+            name = f"{self.name}n{namespace.nsid}"
             image = images / f"{name}.img"
             with image.open("wb") as file:
                 file.truncate(namespace.size)
-            yield from (
-                "-drive",
-                f"if=none,id={name},format=raw,cache=unsafe,aio=threads,file={quoted(image)}",
-                "-device",
-                ",".join(["nvme-ns,bus=nvme0", f"drive={name}", *namespace.options()]),
-            )
+            yield from ("-drive", ",".join([f"id={name}", *namespace.drive(image)]))
+            yield from ("-device", ",".join([f"nvme-ns,bus={self.name},drive={name}", *namespace.options()]))
 
 
-CONTROLLER = Controller(
-    mdts=7,  # 512 KiB
-    zasl=5,  # 128 KiB: smaller than mdts, so that a test can tell the two limits apart
-    namespaces=(
-        Namespace(nsid=1, size=64 * MIB, lba_size=512),
-        Namespace(
-            nsid=2,
-            size=32 * 4 * MIB,
-            lba_size=4 * KIB,
-            zones=Zones(size=4 * MIB, capacity=3 * MIB, max_open=6, max_active=8),
+CONTROLLERS = (
+    Controller(
+        name="nvme0",
+        namespaces=(
+            Namespace(nsid=1, lba_size=512),
+            Namespace(
+                nsid=2,
+                lba_size=4 * KIB,
+                size=32 * 4 * MIB,
+                zones=Zones(size=4 * MIB, capacity=3 * MIB, max_open=6, max_active=8),
+            ),
+            Namespace(nsid=3, lba_size=4 * KIB),
+            # Slow enough for commands to be in flight for as long as a test wants them to be.
+            Namespace(nsid=4, lba_size=512, iops=4),
+            Namespace(nsid=5, lba_size=512, metadata="separate", protected=True),
+            Namespace(nsid=6, lba_size=512, metadata="separate", latency_ms=300),
+            Namespace(nsid=7, lba_size=512, metadata="extended"),
         ),
-        Namespace(nsid=3, size=64 * MIB, lba_size=4 * KIB),
+        mdts=7,  # 512 KiB
+        zasl=5,  # 128 KiB: smaller than mdts, so that a test can tell the two limits apart
     ),
+    # For whatever needs another controller, or takes one away.
+    Controller(name="nvme1", namespaces=(Namespace(nsid=1, lba_size=512),), mdts=7),
 )

@@ -6,25 +6,35 @@
 # nothing here depends on that share. A step that fails ends this script and turns the machine off:
 # the host finds no exit code, and the reason in the console's log.
 #
-# From the kernel's command line: NODES, the device nodes to wait for, and module options, written
+# From the kernel's command line: NAMESPACES, how many there are to wait for, and options of the
+# modules in the initramfs (which a kernel with everything built in does not have), written
 # MODULE.OPTION=VALUE.
 set -eu
 export PATH=/bin
 trap "poweroff -f" EXIT
 
-# await FILE: wait for a device node. Drivers probe in the background.
+# await NUMBER PATTERN: wait for that many device nodes. Drivers probe in the background.
 await() {
     tries=0
-    until [ -e "$1" ]; do
+    until count $2; [ "$found" -ge "$1" ]; do
         tries=$((tries + 1))
-        [ "$tries" -le 3000 ] || { echo "init: no $1 after 30 seconds"; exit 1; }
+        [ "$tries" -le 3000 ] || { echo "init: $found of $1 $2 after 30 seconds"; exit 1; }
         usleep 10000
     done
+}
+
+# count NODE...: set found to how many there are; a pattern that fits none stays as it is.
+count() {
+    found=0
+    if [ -e "$1" ]; then
+        found=$#
+    fi
 }
 
 # load GROUP: load its modules in order, with their options.
 load() {
     for file in /modules/"$1"/*.ko; do
+        [ -e "$file" ] || break
         name=${file##*/??-}
         name=${name%.ko}
         options=
@@ -64,23 +74,24 @@ share control /host/run/control cache=none
 share results /host/run/results cache=mmap
 ip link set lo up
 
-# The other CPUs come up only now. An emulated CPU may run into the breakpoint by which another one
-# is replacing code (jump labels) after that is over, and the kernel oopses. Most such replacements
-# happen while the kernel and the modules above initialise (nvme_core and what it needs is among
-# them). Only the NVMe driver itself comes after this: it makes its queues for the CPUs there are.
+# Debian's kernels start with one CPU, and the others come up only now. An emulated CPU may run into
+# the breakpoint by which another one is replacing code (jump labels) after that is over, and the
+# kernel oopses. Most such replacements happen while the kernel and the modules above initialise
+# (nvme_core and what it needs is among them). Only the NVMe driver itself comes after this: it
+# makes its queues for the CPUs there are. Our kernels replace no code, and have the other CPUs
+# already, except with --icount (see qemu.py).
 for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
     if [ -e "$cpu" ]; then
         echo 1 > "$cpu"
     fi
 done
 load nvme
-for node in $NODES; do
-    await "/dev/$node"
-done
+# A namespace's character device is the last thing that the driver makes for it.
+await "$NAMESPACES" "/dev/ng*"
 
 # The command's output goes through a pipe, because the port can be opened only once and
 # /dev/stdout can be opened by anybody.
-await /dev/vport0p1
+await 1 /dev/vport0p1
 mkfifo /output
 cat /output > /dev/vport0p1 &
 echo > /host/run/control/started

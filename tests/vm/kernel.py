@@ -1,77 +1,100 @@
-"""Debian kernels, fetched with apt and kept as packages: nothing is installed on the host."""
+"""The kernel that a run asks for, ready to boot: one of Debian's, or one of ours, with an initramfs that suits it."""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import os
+import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from .cache import publish
+from .cache import PROJECT, publish
+from .debian import SERIES, fetch_packages, unpack
 from .errors import VmError
+from .initramfs import BUSYBOX, INIT, archive
+from .modules import Modules
+from .vmlinux import extract_vmlinux
+
+RAW = "raw"
+KERNELS = (*SERIES, RAW)
+
+_HERE = Path(__file__).parent
+_BUILD = PROJECT / "_native" / "kernel" / "build"
 
 
 @dataclass(frozen=True)
-class Series:
-    """Where one series of kernels comes from.
+class BootFiles:
+    """A kernel image and its initramfs.
 
-    ``meta`` depends on the image of the newest release; ``packages`` hold the image and modules.
+    ``own`` is a kernel that ``_native/kernel/build`` made: it has raw queues, everything is built into it, and it never
+    patches its own code.
     """
 
-    meta: str
-    packages: tuple[str, ...]
+    image: Path
+    initramfs: Path
+    own: bool
 
 
-# Not the cloud kernels (linux-image-cloud-amd64): they have no 9p.
-SERIES = {
-    "6.1": Series(meta="linux-image-amd64", packages=("linux-image-{release}",)),
-}
+def boot_files(kernel: str, root: Path) -> BootFiles:
+    """Return what to boot ``kernel`` with: a series of Debian's, "raw", or the path of a bzImage of ours.
 
-
-def fetch_packages(series: str, root: Path) -> Path:
-    """Return a folder with the packages of a kernel of ``series``, from the cache or the network.
-
-    What the cache has is used as it is, without asking apt: runs stay fast, work offline and do
-    not change kernels unasked.
+    What the cache below ``root`` does not have is fetched or built.
     """
-    source = SERIES[series]
-    pattern = source.packages[0].format(release=f"{series}.*") + "_*"
-    cached = sorted((root / "packages").glob(pattern), key=lambda path: path.stat().st_mtime)
-    if cached:
-        return cached[-1]
-    release = _newest_release(series, source.meta)
-    names = [package.format(release=release) for package in source.packages]
+    if kernel in SERIES:
+        return _debian(kernel, root)
+    image = _build() if kernel == RAW else Path(kernel).absolute()
+    if not image.is_file():
+        raise VmError(f"no kernel {kernel}: choose {', '.join(KERNELS)} or the path of a bzImage")
 
-    def download(folder: Path) -> Path:
-        _run(["apt-get", "download", *names], cwd=folder)
-        # apt names the file package_version_architecture.deb.
-        (image,) = folder.glob(f"{names[0]}_*.deb")
-        return root / "packages" / image.name.rpartition("_")[0]
+    def fill(folder: Path) -> None:
+        (folder / "initramfs").write_bytes(archive())
 
-    return publish(root, download)
+    return BootFiles(image, _cached(root, "built-in", fill) / "initramfs", own=True)
 
 
-def unpack(packages: Path, into: Path) -> None:
-    """Unpack every package in the folder ``packages``."""
-    for package in packages.glob("*.deb"):
-        _run(["dpkg-deb", "--extract", str(package), str(into)])
+def _debian(series: str, root: Path) -> BootFiles:
+    packages = fetch_packages(series, root)
+
+    def fill(folder: Path) -> None:
+        with TemporaryDirectory(dir=root, prefix="unfinished-") as scratch:
+            tree = Path(scratch)
+            unpack(packages, tree)
+            (image,) = (tree / "boot").glob("vmlinuz-*")
+            (folder / "vmlinux").write_bytes(extract_vmlinux(image.read_bytes()))
+            (folder / "initramfs").write_bytes(archive(Modules(tree)))
+
+    folder = _cached(root, packages.name, fill)
+    return BootFiles(folder / "vmlinux", folder / "initramfs", own=False)
 
 
-def _newest_release(series: str, meta: str) -> str:
-    """Return the release, such as 6.1.0-40-amd64, that apt's index knows as the newest."""
-    index = _run(["apt-cache", "show", meta])  # newest version first
-    found = re.search(rf"\blinux-image-({re.escape(series)}\.[^\s,]+-amd64)\b", index)
-    if found is None:
-        raise VmError(f"apt knows no {series} kernel in {meta}: wrong Debian release?")
-    return found[1]
+def _cached(root: Path, name: str, fill: Callable[[Path], None]) -> Path:
+    """Return the cache's folder of this name, which ``fill`` fills if it is not there or was made in another way."""
+    # Everything that decides what the files contain, besides the packages.
+    sources = [*(_HERE / name for name in ("kernel.py", "initramfs.py", "modules.py", "vmlinux.py")), INIT, BUSYBOX]
+    recipe = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    target = root / "boot" / f"{name}-{recipe}"
+
+    def build(folder: Path) -> Path:
+        fill(folder)
+        return target
+
+    return target if target.is_dir() else publish(root, build)
 
 
-def _run(command: list[str], cwd: Path | None = None) -> str:
-    try:
-        done = subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise VmError(f"no kernel in the cache, and no {command[0]} to fetch one with") from None
-    except subprocess.CalledProcessError as error:
-        what = f"{' '.join(command)} failed (is there a network? did apt-get update run?)"
-        raise VmError(f"{what}:\n{error.stderr.strip()}") from None
-    return done.stdout
+def _build() -> Path:
+    """Build our kernel, or find it built; the script says on stderr what it is doing."""
+    # In a session of its own, so that all of it can be told to stop, the compilers that make started too.
+    with subprocess.Popen(
+        [_BUILD], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as build:
+        try:
+            printed, _ = build.communicate()
+        except BaseException:
+            os.killpg(build.pid, signal.SIGTERM)
+            raise
+    if build.returncode != 0:
+        raise VmError(f"{_BUILD} failed, and has said why")
+    return Path(printed.strip())

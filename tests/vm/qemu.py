@@ -6,12 +6,14 @@ import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .devices import Controller, quoted
 from .errors import VmError
-from .initramfs import BUSYBOX, BootFiles
+from .initramfs import BUSYBOX
+from .kernel import BootFiles
 
 QEMU = "qemu-system-x86_64"
 
@@ -20,11 +22,14 @@ _KVM_CREATE_VM = 0xAE01
 
 @dataclass(frozen=True)
 class Machine:
-    """What is chosen for one run."""
+    """What is chosen for one run; ``append`` are more arguments for the kernel."""
 
     cpus: int
     polled_queues: int
-    controller: Controller
+    raw_queues: int | None
+    append: tuple[str, ...]
+    icount: bool
+    controllers: tuple[Controller, ...]
 
 
 @dataclass(frozen=True)
@@ -50,32 +55,13 @@ def check_host() -> None:
 
 def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[str]:
     """Return the command that runs the machine, with the guest's output as its stdout."""
-    kernel_arguments = [
-        "console=ttyS0",
-        # Any oops ends the run, at once.
-        "oops=panic",
-        "panic=-1",
-        # init brings the others online, and says why.
-        "maxcpus=1",
-        # Emulated CPUs read one clock, the host's. Unless told so the kernel takes their TSCs for
-        # unsynchronised, reads a slow timer from then on, and patches sched_clock() while it boots.
-        "tsc=reliable",
-        "mitigations=off",
-        f"nvme.poll_queues={machine.polled_queues}",
-        f'NODES="{" ".join(machine.controller.nodes)}"',
-    ]
-    accelerator = ["-accel", "kvm", "-cpu", "host"]
-    if not _kvm_works():
-        # Both CPUs in one thread: a kernel that patches its own code is safe then, and what runs in the guest, one process,
-        # is no slower for it.
-        accelerator = ["-accel", "tcg,thread=single", "-cpu", "max"]
     return [
         # QEMU must not outlive us, whatever ends us.
         *("setpriv", "--pdeathsig", "KILL"),
         *(QEMU, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-M", "q35", *accelerator, "-smp", str(machine.cpus), "-m", "2G"),
-        *("-kernel", str(boot.kernel), "-initrd", str(boot.initramfs)),
-        *("-append", " ".join(kernel_arguments)),
+        *("-M", "q35", *_accelerator(machine, boot), "-smp", str(machine.cpus), "-m", "2G"),
+        *("-kernel", str(boot.image), "-initrd", str(boot.initramfs)),
+        *("-append", " ".join(_kernel_arguments(machine, boot))),
         *("-chardev", f"file,id=console,append=on,path={quoted(folders.console)}"),
         *("-serial", "chardev:console"),
         *("-chardev", "stdio,id=output,signal=off"),
@@ -83,8 +69,39 @@ def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[st
         *("-virtfs", _share("host", Path("/")) + ",readonly=on,multidevs=remap"),
         *("-virtfs", _share("control", folders.control)),
         *("-virtfs", _share("results", folders.results)),
-        *machine.controller.arguments(folders.images),
+        *[word for controller in machine.controllers for word in controller.arguments(folders.images)],
     ]
+
+
+def _kernel_arguments(machine: Machine, boot: BootFiles) -> Iterator[str]:
+    yield "console=ttyS0"
+    # Any oops ends the run, at once.
+    yield "oops=panic"
+    yield "panic=-1"
+    # Emulated CPUs read one clock, the host's. Unless told so the kernel takes their TSCs for
+    # unsynchronised, reads a slow timer from then on, and patches sched_clock() while it boots.
+    yield "tsc=reliable"
+    yield "mitigations=off"
+    if machine.icount or not boot.own:
+        # init brings the others online, and says why. Where instructions are counted a kernel that is starting up waits
+        # for its second CPU for ever; once started it does not.
+        yield "maxcpus=1"
+    yield f"nvme.poll_queues={machine.polled_queues}"
+    if machine.raw_queues is not None:
+        yield f"nvme.raw_queues={machine.raw_queues}"
+    yield f"NAMESPACES={sum(len(controller.namespaces) for controller in machine.controllers)}"
+    yield from machine.append
+
+
+def _accelerator(machine: Machine, boot: BootFiles) -> list[str]:
+    if machine.icount:
+        # The guest's clock counts instructions, a nanosecond each, whatever else the host is doing meanwhile.
+        return ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=0"]
+    if _kvm_works():
+        return ["-accel", "kvm", "-cpu", "host"]
+    # With its CPUs in one thread a kernel that patches its own code is safe, and what the API's tests run in it, one
+    # process, is no slower for that. Ours does not, and has real parallelism, which its queues are to be tested with.
+    return ["-accel", f"tcg,thread={'multi' if boot.own else 'single'}", "-cpu", "max"]
 
 
 def _share(tag: str, folder: Path) -> str:
