@@ -4,7 +4,8 @@ Two reasons. A command without data (flush, zone management, write zeroes) takes
 asking in a loop. And Linux 6.1 to 6.4 crash on one: such a request has no bio, so the driver sends it to an interrupt
 queue, whose completion stores a function pointer where the poller of the same ring looks for the bio (``cookie`` and
 ``task_work_cb`` share a union in struct io_uring_cmd). Linux 6.5 tells the two apart by a flag, 6.8 has no union.
-The crash was seen on 6.1; the other versions are read off the kernel's history.
+The crash was seen on 6.1; the other versions are read off the kernel's history. Commands that fail while others of the ring are
+in flight can come to the same end there, and no second ring helps against that: so "auto" does not poll on those kernels.
 """
 
 from aionvme.devices import GenericDevice, driver_parameter, kernel_version
@@ -43,7 +44,7 @@ def why_auto_does_not_poll() -> str | None:
     """Why "auto" does not poll where polling can be had, None where it does."""
     if kernel_version() < (6, 5):
         return (
-            "Linux before 6.5 can crash in its polling of passthrough commands; queue='polled' polls all the same, and "
-            "sends what moves no data, which is what is known to crash, another way"
+            "Linux before 6.5 can crash in its polling of passthrough commands, above all when one fails; queue='polled' polls "
+            "all the same, and sends what moves no data another way"
         )
     return None
