@@ -1,4 +1,5 @@
-# Two commands: `make demo` sets up and shows the main job on the embedded device, `make test` sets up and runs every check.
+# `make demo` sets up and shows the main job on the embedded device, `make test` sets up and runs every check but those of
+# `make test-raw`, which builds a kernel for them.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The commands that tests run find this environment first, as in an activated one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint test-host test-vm clean
+.PHONY: demo test lint test-host test-vm test-raw clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/aionvme demo
@@ -19,7 +20,7 @@ demo: $(VENV)/.demo
 
 test: lint test-host test-vm
 	@echo "== tests by path"
-	@$(BIN)/python -m tests.paths $(RESULTS)
+	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/guest.json
 
 lint: $(VENV)/.test
 	@echo "== ruff and mypy"
@@ -36,6 +37,22 @@ test-vm: $(VENV)/.test
 	@echo "== the API tests in a virtual machine, against a real NVMe driver and QEMU's controller"
 	@mkdir -p $(RESULTS)
 	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm -- $(BIN)/python -m pytest -q -p no:cacheprovider tests/api
+
+# The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.
+test-raw: $(VENV)/.test
+	@scripts/packages kernel
+	@echo "== the kernel with raw queues"
+	@_native/kernel/build
+	@echo "== its own test: raw queues without the library"
+	@$(CC) -O2 -Wall -pthread -o .cache/kernel/rawq_test _native/kernel/test/rawq_test.c
+	@$(BIN)/python -m tests.vm --kernel raw --timeout 1800 -- .cache/kernel/rawq_test
+	@echo "== the API tests over raw queues, and those of raw queues alone"
+	@mkdir -p $(RESULTS)
+	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --kernel raw --raw-queues 4 --timeout 1800 -- \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api tests/raw
+	@$(BIN)/python -m tests.paths $(RESULTS)/raw.json
+	@echo "== what a read costs on them"
+	@$(BIN)/python benchmarks/raw_queue.py --check
 
 $(VENV)/.demo: $(NATIVE)
 	@scripts/packages run

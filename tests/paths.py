@@ -1,17 +1,23 @@
-"""``python -m tests.paths RESULTS``: how many tests ran on which path, over the whole of ``make test``."""
+"""``python -m tests.paths FILE...``: how many tests ran on which path, by the counts that runs left in files."""
 
 import json
 import sys
 from pathlib import Path
 
+WHERE = {
+    "host": "on this machine",
+    "guest": "in the virtual machine",
+    "raw": "in the virtual machine, kernel with raw queues",
+}
 
-def main(results: Path) -> None:
-    """Print the counts that the runs on the host and in the guest left behind."""
-    for name, where in (("host.json", "on this machine"), ("guest.json", "in the virtual machine")):
-        for path, counts in sorted(json.loads((results / name).read_text()).items()):
+
+def main(files: list[str]) -> None:
+    """Print the counts of each run."""
+    for file in map(Path, files):
+        for path, counts in sorted(json.loads(file.read_text()).items()):
             numbers = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-            print(f"   {path:24} {where:24} {numbers}")
+            print(f"   {path:24} {WHERE[file.stem]:24} {numbers}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1:])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import aionvme
-from tests.conftest import IN_VM, Place
+from tests.conftest import IN_VM, RAW, Place
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ async def test_the_queue_that_was_asked_for_is_the_one_in_use(place: Place) -> N
         assert (ns.queue.kind, ns.queue.depth, ns.queue.why_not) == (place.queue, 16, {})
 
 
-if IN_VM:
+if IN_VM and not RAW:
 
     async def test_auto_takes_the_best_there_is(place: Place) -> None:
         """Where there are poll queues auto polls from Linux 6.5 on, and on every mainline kernel says why not raw."""
@@ -33,6 +33,9 @@ if IN_VM:
         with pytest.raises(aionvme.UsageError, match="raw_queues"):
             async with aionvme.open(place.nvm_512, queue="raw"):
                 pass
+
+
+if IN_VM:
 
     async def test_depth_ends_at_what_the_device_has(place: Place) -> None:
         """No more commands are in flight than the device's queue has requests for, and ns.queue says how many."""
