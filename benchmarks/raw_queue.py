@@ -8,8 +8,8 @@ four paths are those of one kernel. Two figures for each path, size, queue depth
 - guest instructions for each read, user space and kernel, on a processor whose clock counts them: what a read costs, without
   the waiting for it. These repeat.
 
-``python benchmarks/raw_queue.py`` writes docs/figures/raw_queue.json, .md and .png; the last needs matplotlib (extra "plots"). With ``--check``
-it fails where a raw queue costs more than it should.
+``python benchmarks/raw_queue.py`` writes docs/figures/raw_queue.json, .md and .png; the last needs matplotlib (extra "plots").
+With ``--check`` it fails where a raw queue costs more than it should.
 """
 
 import argparse
