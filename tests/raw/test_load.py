@@ -144,23 +144,26 @@ async def fight():
     except aionvme.UsageError as error:
         assert "taken" in str(error)
         return False
-won = [asyncio.run(fight()) for _ in range(15)]
-print(won.count(True))
+fights = won = 0
+while won < 5:
+    fights += 1
+    won += asyncio.run(fight())
+print(fights)
 """
 
 
 async def test_processes_fight_for_one_queue(nvm: str, total: int, tmp_path: Path) -> None:
-    """With one queue left, three processes get it one at a time or are told that it is taken."""
+    """With one queue left, three processes get it one at a time or are told that it is taken, and each gets it in the end."""
     async with AsyncExitStack() as stack:
         for _ in range(total - 1):
             await stack.enter_async_context(aionvme.open(nvm, queue="raw"))
-        won: list[int] = []
+        fights: list[int] = []
 
         async def fighter(first: int) -> None:
             command = [sys.executable, "-c", FIGHTER, nvm, str(first), str(tmp_path / "lock")]
-            won.append(int((await anyio.run_process(command, stderr=None)).stdout))
+            fights.append(int((await anyio.run_process(command, stderr=None)).stdout))
 
         async with anyio.create_task_group() as tasks:
             for i in range(3):
                 tasks.start_soon(fighter, i * 64)
-        assert sum(won) >= 15
+        assert min(fights) >= 5
