@@ -36,7 +36,8 @@ test-host: $(VENV)/.test
 test-vm: $(VENV)/.test
 	@echo "== the API tests in a virtual machine, against a real NVMe driver and QEMU's controller"
 	@mkdir -p $(RESULTS)
-	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm -- $(BIN)/python -m pytest -q -p no:cacheprovider tests/api
+	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --timeout 1800 -- \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api
 
 # The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.
 test-raw: $(VENV)/.test

@@ -10,6 +10,17 @@ ffibuilder = FFI()
 ffibuilder.cdef("""
     struct aionvme_sqe { uint8_t bytes[...]; };
     struct aionvme_cqe { uint64_t user_data; int32_t res; uint32_t flags; uint64_t big_cqe[2]; };
+    struct aionvme_completion {
+        uint16_t status; uint16_t error; uint32_t reserved; uint64_t result; uint64_t latency_ns;
+    };
+    struct aionvme_column { uint32_t offset; uint32_t width; uint64_t stride; const uint8_t *values; };
+    struct aionvme_batch {
+        struct aionvme_sqe entry;
+        const struct aionvme_column *columns; uint32_t n_columns;
+        uint32_t n;
+        struct aionvme_completion *completions;
+        uint32_t submitted; uint32_t completed; ...;
+    };
     struct aionvme_ring;
 
     int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out);
@@ -26,6 +37,8 @@ ffibuilder.cdef("""
     void aionvme_ring_disarm(struct aionvme_ring *ring);
     int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
                           struct aionvme_cqe *cqes, unsigned max);
+    int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
+    int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
     unsigned aionvme_ring_queued(const struct aionvme_ring *ring);
 
     #define IORING_SETUP_IOPOLL ...

@@ -20,6 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(struct aionvme_sqe) == 2 * sizeof(struct io_uring_sqe), "an entry of a SQE128 ring");
@@ -32,8 +33,16 @@ _Static_assert(sizeof(struct aionvme_cqe) == 2 * sizeof(struct io_uring_cqe), "a
 #define IORING_REGISTER_QUEUE	26
 #define IORING_UNREGISTER_QUEUE 27
 
+/* user_data of a batch's command: AIONVME_BATCH_USER_DATA, the batch's slot, its position. */
+#define BATCHES	   64
+#define SLOT_SHIFT 32
+
 struct aionvme_ring {
 	struct io_uring ring;
+	struct aionvme_batch *batches[BATCHES]; /* by slot */
+	unsigned under_way;			/* how many */
+	unsigned unsubmitted;			/* entries of theirs that are yet to be submitted */
+	unsigned depth;				/* batches are submitted while less than this is in flight */
 	int eventfd;
 	unsigned in_flight; /* taken by the kernel, not yet reaped: what a polled ring has to enter for */
 	bool has_queue;
@@ -65,6 +74,7 @@ int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct
 	if (!ring)
 		return ret;
 	ring->eventfd = -1;
+	ring->depth = entries;
 	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		struct io_uring_params params = { .flags = base | wanted[i], .cq_entries = cq_entries };
 
@@ -116,9 +126,52 @@ unsigned aionvme_ring_overflow(const struct aionvme_ring *ring)
 	return __atomic_load_n(ring->ring.cq.koverflow, __ATOMIC_RELAXED);
 }
 
+/* How many entries of batches may be submitted. */
+static unsigned room(const struct aionvme_ring *ring)
+{
+	const unsigned taken = ring->in_flight + io_uring_sq_ready(&ring->ring);
+
+	return taken < ring->depth ? ring->depth - taken : 0;
+}
+
 unsigned aionvme_ring_queued(const struct aionvme_ring *ring)
 {
-	return io_uring_sq_ready(&ring->ring);
+	const unsigned more = room(ring);
+
+	return io_uring_sq_ready(&ring->ring) + (ring->unsubmitted < more ? ring->unsubmitted : more);
+}
+
+int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batch)
+{
+	for (unsigned slot = 0; slot < BATCHES; slot++) {
+		if (ring->batches[slot])
+			continue;
+		batch->submitted = batch->completed = 0;
+		batch->slot = slot;
+		ring->batches[slot] = batch;
+		ring->under_way++;
+		ring->unsubmitted += batch->n;
+		return 0;
+	}
+	return -EBUSY;
+}
+
+static void end_batch(struct aionvme_ring *ring, const struct aionvme_batch *batch)
+{
+	ring->batches[batch->slot] = NULL;
+	ring->under_way--;
+}
+
+int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *batch)
+{
+	if (ring->batches[batch->slot] != batch)
+		return 1;
+	ring->unsubmitted -= batch->n - batch->submitted;
+	batch->n = batch->submitted;
+	if (batch->completed < batch->n)
+		return 0;
+	end_batch(ring, batch);
+	return 1;
 }
 
 int aionvme_ring_register_files(struct aionvme_ring *ring, const int *fds, unsigned n)
@@ -216,6 +269,14 @@ void aionvme_ring_disarm(struct aionvme_ring *ring)
 	(void)!eventfd_read(ring->eventfd, &count);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 /* Copy entries into the submission queue until it is full; returns how many. The kernel sees none of them before ring_enter(). */
 static unsigned fill(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n)
 {
@@ -229,6 +290,66 @@ static unsigned fill(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, 
 		memcpy(sqe, &sqes[i], sizeof(sqes[i]));
 	}
 	return i;
+}
+
+static void set_column(uint8_t *entry, const struct aionvme_column *column, uint32_t i)
+{
+	const uint8_t *value = column->values + i * column->stride;
+
+	/* Sizes that the compiler knows: each becomes one load and one store. */
+	switch (column->width) {
+	case 1:
+		memcpy(entry + column->offset, value, 1);
+		break;
+	case 2:
+		memcpy(entry + column->offset, value, 2);
+		break;
+	case 4:
+		memcpy(entry + column->offset, value, 4);
+		break;
+	default:
+		memcpy(entry + column->offset, value, 8);
+	}
+}
+
+static void fill_from_batch(struct aionvme_ring *ring, struct aionvme_batch *batch, unsigned n, uint64_t now)
+{
+	const uint64_t user_data = AIONVME_BATCH_USER_DATA | (uint64_t)batch->slot << SLOT_SHIFT;
+	const uint32_t end = batch->submitted + n;
+
+	for (uint32_t i = batch->submitted; i < end; i++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+
+		memcpy(sqe, &batch->entry, sizeof(batch->entry));
+		for (uint32_t k = 0; k < batch->n_columns; k++)
+			set_column((uint8_t *)sqe, &batch->columns[k], i);
+		sqe->user_data = user_data | i;
+		batch->completions[i].latency_ns = now;
+	}
+	batch->submitted = end;
+	ring->unsubmitted -= n;
+}
+
+/* The same from the batches, each getting a share of the room. */
+static void fill_from_batches(struct aionvme_ring *ring, uint64_t now)
+{
+	unsigned waiting = 0, left = room(ring);
+
+	for (unsigned slot = 0; slot < BATCHES; slot++)
+		waiting += ring->batches[slot] && ring->batches[slot]->submitted < ring->batches[slot]->n;
+	for (unsigned slot = 0; slot < BATCHES && left; slot++) {
+		struct aionvme_batch *batch = ring->batches[slot];
+		unsigned n;
+
+		if (!batch || batch->submitted == batch->n)
+			continue;
+		n = (left + waiting - 1) / waiting;
+		if (n > batch->n - batch->submitted)
+			n = batch->n - batch->submitted;
+		fill_from_batch(ring, batch, n, now);
+		left -= n;
+		waiting--;
+	}
 }
 
 /* Hand queued entries to the kernel and let it run deferred work or poll, without waiting. 0, or a negative errno. */
@@ -257,15 +378,41 @@ static int ring_enter(struct aionvme_ring *ring)
 	return 0;
 }
 
-static unsigned reap(struct aionvme_ring *ring, struct aionvme_cqe *cqes, unsigned max)
+/* The batch that a completion belongs to, or NULL. */
+static struct aionvme_batch *batch_of(const struct aionvme_ring *ring, const struct io_uring_cqe *cqe)
+{
+	return cqe->user_data & AIONVME_BATCH_USER_DATA ? ring->batches[cqe->user_data >> SLOT_SHIFT & (BATCHES - 1)] : NULL;
+}
+
+static void store(struct aionvme_ring *ring, struct aionvme_batch *batch, const struct io_uring_cqe *cqe, uint64_t now)
+{
+	struct aionvme_completion *completion = &batch->completions[(uint32_t)cqe->user_data];
+
+	completion->status = cqe->res > 0 ? cqe->res : 0;
+	completion->error = cqe->res < 0 ? -cqe->res : 0;
+	completion->result = cqe->big_cqe[0];
+	completion->latency_ns = now - completion->latency_ns;
+	if (++batch->completed == batch->n)
+		end_batch(ring, batch);
+}
+
+/* Take completions until max have been stored in cqes; those of batches go to them. Returns how many were taken in all. */
+static unsigned reap(struct aionvme_ring *ring, struct aionvme_cqe *cqes, unsigned max, unsigned *stored, uint64_t now)
 {
 	struct io_uring_cqe *cqe;
 	unsigned head, n = 0;
 
+	*stored = 0;
 	io_uring_for_each_cqe(&ring->ring, head, cqe) {
-		if (n == max)
+		struct aionvme_batch *batch = batch_of(ring, cqe);
+
+		if (batch)
+			store(ring, batch, cqe, now);
+		else if (*stored == max)
 			break;
-		memcpy(&cqes[n++], cqe, sizeof(*cqes));
+		else
+			memcpy(&cqes[(*stored)++], cqe, sizeof(*cqes));
+		n++;
 	}
 	/* The store-release in here gives the slots back to the kernel, so it comes after the copies. */
 	io_uring_cq_advance(&ring->ring, n);
@@ -278,25 +425,39 @@ int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes,
 		      struct aionvme_cqe *cqes, unsigned max)
 {
 	const bool polled = ring->ring.flags & IORING_SETUP_IOPOLL;
-	unsigned reaped = 0;
-	int ret;
+	unsigned reaped = 0, taken = 0, enters = 0;
+	uint64_t now = 0, deadline = 0;
+	bool more;
 
 	*accepted = fill(ring, sqes, n);
-	/* What has been posted is reaped before a polled ring is asked for more. */
-	if (io_uring_sq_ready(&ring->ring) || work_pending(ring) ||
-	    (polled && ring->in_flight && io_uring_cq_ready(&ring->ring) < max)) {
-		ret = ring_enter(ring);
-		if (ret < 0)
-			return ret;
-	}
-	reaped = reap(ring, cqes, max);
-	for (int i = 1; i < ENTERS_PER_TICK && reaped < max && work_pending(ring); i++) {
-		ret = ring_enter(ring);
-		if (ret < 0)
-			return reaped ? (int)reaped : ret; /* what was reaped must reach the caller; the error comes again */
-		reaped += reap(ring, cqes + reaped, max - reaped);
-	}
-	if (reaped)
+	do {
+		unsigned stored, got;
+
+		if (ring->unsubmitted)
+			now = now_ns();
+		if (!deadline)
+			deadline = now + AIONVME_TICK_NS;
+		if (ring->unsubmitted)
+			fill_from_batches(ring, now);
+		/* What has been posted is reaped before a polled ring is asked for more. */
+		if (io_uring_sq_ready(&ring->ring) || work_pending(ring) ||
+		    (polled && ring->in_flight && io_uring_cq_ready(&ring->ring) < max)) {
+			const int ret = ring_enter(ring);
+
+			/* What was reaped must reach the caller; the error comes again. */
+			if (ret < 0)
+				return reaped ? (int)reaped : ret;
+			enters++;
+		}
+		if (ring->under_way)
+			now = now_ns();
+		got = reap(ring, cqes + reaped, max - reaped, &stored, now);
+		reaped += stored;
+		taken += got;
+		/* On with a batch as long as it gets on; or the kernel has more to do, of which one enter does a bounded amount. */
+		more = (got > stored && ring->unsubmitted && now < deadline) || (work_pending(ring) && enters < ENTERS_PER_TICK);
+	} while (reaped < max && more);
+	if (taken)
 		return reaped;
 	if (aionvme_ring_overflow(ring))
 		return -EBADR;

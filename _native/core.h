@@ -17,6 +17,11 @@
 #define AIONVME_SQE_BYTES 128
 #define AIONVME_CQE_BYTES 32
 
+/* user_data with this bit belongs to batches: entries must not have it. */
+#define AIONVME_BATCH_USER_DATA (1ULL << 63)
+
+#define AIONVME_TICK_NS 300000
+
 /* In uring_cmd_flags: the command goes to the ring's own hardware queue. Mainline kernels use this bit for something else. */
 #define AIONVME_URING_CMD_DIRECT (1U << 1)
 
@@ -31,6 +36,38 @@ struct aionvme_cqe {
 	int32_t res;
 	uint32_t flags;
 	uint64_t big_cqe[2];
+};
+
+/* How a command of a batch ended. */
+struct aionvme_completion {
+	uint16_t status; /* res of its completion, where that is positive */
+	uint16_t error;	 /* the errno in res, where that is negative */
+	uint32_t reserved;
+	uint64_t result; /* big_cqe[0] */
+	uint64_t latency_ns; /* from the tick that submitted it to the one that reaped it */
+};
+
+/* A field in which the entries of a batch differ. */
+struct aionvme_column {
+	uint32_t offset; /* in the entry */
+	uint32_t width;	 /* 1, 2, 4 or 8 bytes */
+	uint64_t stride; /* from the value of one entry to that of the next */
+	const uint8_t *values;
+};
+
+/*
+ * Many entries that are handed over at once: submitted as there is room, completions stored by position. All of it is the caller's
+ * memory, which has to stay where it is until @completed is @n.
+ */
+struct aionvme_batch {
+	struct aionvme_sqe entry; /* what they have in common; user_data and the columns are filled in */
+	const struct aionvme_column *columns;
+	uint32_t n_columns;
+	uint32_t n;
+	struct aionvme_completion *completions;
+	uint32_t submitted; /* the rest is the ring's */
+	uint32_t completed;
+	uint32_t slot;
 };
 
 struct aionvme_ring;
@@ -119,12 +156,29 @@ int aionvme_ring_arm(struct aionvme_ring *ring);
 void aionvme_ring_disarm(struct aionvme_ring *ring);
 
 /*
- * aionvme_ring_tick() - Submit a batch, run the ring's deferred work, reap a batch. Never blocks.
+ * aionvme_ring_add_batch() - Hand a batch over: ticks submit and reap it, after the entries they are given.
+ *
+ * Return: 0, or -EBUSY where as many batches are under way as there can be.
+ */
+int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
+
+/*
+ * aionvme_ring_stop_batch() - Submit no more of a batch: @n becomes what has been submitted.
+ *
+ * Return: 1 where nothing of it is in flight, otherwise 0.
+ */
+int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
+
+/*
+ * aionvme_ring_tick() - Submit entries, run the ring's deferred work, reap completions. Never blocks.
  * @sqes:     Entries to submit; copied, so that the caller may reuse the array at once.
  * @n:        How many there are.
  * @accepted: Set to how many of them were taken into the submission queue; offer the rest again on the next tick.
  * @cqes:     Where completions go.
  * @max:      How many of them at most, at least 1.
+ *
+ * Batches fill up what is in flight to the size that the submission queue was asked for. While one makes progress, the tick goes on
+ * with it for up to AIONVME_TICK_NS.
  *
  * An entry that was accepted but that the kernel had no room for (-EAGAIN, -EBUSY) stays queued and is submitted by a later
  * tick; see aionvme_ring_queued().
@@ -135,7 +189,7 @@ void aionvme_ring_disarm(struct aionvme_ring *ring);
 int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
 		      struct aionvme_cqe *cqes, unsigned max);
 
-/* aionvme_ring_queued() - Entries that were accepted but not yet taken by the kernel. */
+/* aionvme_ring_queued() - Entries that the kernel has not yet taken, and for which there is room. */
 unsigned aionvme_ring_queued(const struct aionvme_ring *ring);
 
 #endif

@@ -38,11 +38,13 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import ReportingOptions, ZoneState
 from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_namespace as open  # noqa: A004
+from aionvme.prepare_batch import COMMAND
 from aionvme.queues.attach import PathReport
 
 __version__ = _version("aionvme")
 
 __all__ = [
+    "COMMAND",
     "AionvmeError",
     "ClosedError",
     "Command",

@@ -121,6 +121,20 @@ class BufferPool:
         end, buf_index = self._chunks[at]
         return buf_index if span.addr + span.len_bytes <= end else -1
 
+    def buf_indices(
+        self, addr: NDArray[np.uint64], len_bytes: NDArray[np.uint64] | np.uint64, span: Span
+    ) -> NDArray[np.uint16] | int:
+        """The registered buffers that hold these pieces of a span: one for all, one for each, or -1 where not each is in one."""
+        whole = self.buf_index(span)
+        if whole >= 0 or not self._starts or self.buf_index(Span(span.addr, 1, None)) < 0:
+            return whole
+        at = np.searchsorted(np.array(self._starts, np.uint64), addr, "right") - 1
+        chunks = np.array(self._chunks, np.uint64)
+        if (at < 0).any() or (addr + len_bytes > chunks[at, 0]).any():
+            return -1
+        buf_indices: NDArray[np.uint16] = chunks[at, 1].astype(np.uint16)
+        return buf_indices
+
     def _release_dead(self) -> None:
         while self._dead:
             memory = self._dead.popleft()

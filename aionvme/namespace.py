@@ -7,6 +7,7 @@ from typing import SupportsIndex, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from aionvme.batch_commands import BatchCommands, Completions
 from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
 from aionvme.driver.driver import Driver
 from aionvme.driver.limiter import Limiter
@@ -20,13 +21,14 @@ from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 from aionvme.nvme.status import Completion
 from aionvme.prepare import buffer_of, describe, plain, prepare_admin, prepare_io
 from aionvme.queues.attach import PathReport
+from aionvme.queues.batch import Batch
 from aionvme.zone_commands import ZoneCommands
 
 Ranges = Iterable[tuple[SupportsIndex, SupportsIndex]]
 """Pairs of slba and nlb."""
 
 
-class Namespace(ZoneCommands):
+class Namespace(ZoneCommands, BatchCommands):
     """An open namespace; :func:`aionvme.open` makes one.
 
     Addresses and numbers of blocks are logical blocks, ``nlb`` 1-based. A command that the device fails raises the
@@ -247,6 +249,11 @@ class Namespace(ZoneCommands):
             if completion.status:
                 raise nvme_error(completion.status, f"{describe(command)} on {self.target}")
         return completions
+
+    async def _run_batch(self, batch: Batch) -> Completions:
+        if batch.n:
+            await self._io.run_batch(batch, self._limiter)
+        return batch.completions
 
     def _exact(self, span: Span, nlb: int) -> Span:
         needed = nlb * self._geometry.block_bytes

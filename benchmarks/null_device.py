@@ -1,8 +1,10 @@
 """How many commands a second can Python await, when the device costs nothing?
 
 A uring_cmd on /dev/null (Linux 6.1) makes the whole way, from the await through the ring into the kernel and back, and does
-nothing there. Beside it: what people use today, asyncio.to_thread, with an empty call. Each figure is the median of several
-rounds, each in a fresh process, contenders interleaved: ``python benchmarks/null_device.py [--json]``.
+nothing there. Contenders: one await for each read (asyncio, uvloop, trio), one await for an array of reads (read_many), both
+through a namespace whose queue is on /dev/null; beside them what people use today, asyncio.to_thread with an empty call; and
+the limit, C on the native core (null_device.c). Each figure is the median of several rounds, each in a fresh process, contenders
+interleaved: ``python benchmarks/null_device.py [--json]``.
 """
 
 import argparse
@@ -15,13 +17,24 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+import aionvme
+from aionvme.buffers import BufferPool
+from aionvme.driver.driver import Driver
+from aionvme.queues.ring import RingQueue
 
 ROUNDS = 5
 DEPTHS = (1, 64)
 SECONDS = 0.5
-CONTENDERS = ("to_thread", "asyncio", "uvloop", "trio")
+CONTENDERS = ("to_thread", "asyncio", "uvloop", "trio", "read_many 256", "read_many 4096", "C")
+PROJECT = Path(__file__).resolve().parents[1]
+C_LIMIT = PROJECT / ".cache/null_device"
 
 
 async def rate(call: Callable[[], Awaitable[Any]], depth: int) -> float:
@@ -36,7 +49,7 @@ async def rate(call: Callable[[], Awaitable[Any]], depth: int) -> float:
         while time.perf_counter() < end:
             for _ in range(16):
                 await call()
-            calls += 16
+                calls += 1
 
     start = time.perf_counter()
     async with anyio.create_task_group() as tasks:
@@ -50,26 +63,42 @@ async def threads(depth: int) -> float:
     return await rate(lambda: asyncio.to_thread(int), depth)
 
 
-async def null_device(depth: int) -> float:
-    """A uring_cmd on /dev/null, through the driver and a ring like a namespace's."""
-    from aionvme.driver.driver import Driver
-    from aionvme.driver.request import Submission
-    from aionvme.queues.ring import RingQueue
-
+@asynccontextmanager
+async def null_namespace(depth: int) -> AsyncIterator[aionvme.Namespace]:
+    """A namespace like an emulated one, whose commands go to /dev/null through a ring."""
     fd = os.open("/dev/null", os.O_RDWR)
-    driver = Driver(RingQueue(fd, 0, kind="interrupt", depth=depth), "/dev/null")
-    submissions = [Submission(bytes(72))]
-    try:
-        return await rate(lambda: driver.run(submissions), depth)
-    finally:
-        await driver.aclose()
-        os.close(fd)
+    queue = RingQueue(fd, 0, kind="interrupt", depth=depth)
+    pool = BufferPool(queue.register, queue.unregister, 1 << 20)
+    driver = Driver(queue, "/dev/null")
+    async with aionvme.open("emu:nvm?size=64MiB") as emulated:
+        yield aionvme.Namespace("/dev/null", emulated._geometry, emulated.queue, pool, driver, driver)
+    await driver.aclose()
+    os.close(fd)
+
+
+async def null_device(depth: int) -> float:
+    """Reads of a block, one await each, into memory that is registered."""
+    async with null_namespace(depth) as ns:
+        into = ns.alloc(ns.lba_size)
+        return await rate(lambda: ns.read(7, 1, into=into), depth)
+
+
+async def batches(size: int, depth: int) -> float:
+    """Reads of a block each, so many with one await."""
+    async with null_namespace(depth) as ns:
+        into = ns.alloc(size * ns.lba_size)
+        slba = np.arange(size, dtype=np.uint64)
+        return size * await rate(lambda: ns.read_many(slba, 1, into), 1)
 
 
 def one(contender: str, depth: int) -> float:
     """One measurement, in this process."""
     if contender == "to_thread":
         return asyncio.run(threads(depth))
+    if contender == "C":
+        return float(subprocess.run([C_LIMIT, str(depth), str(SECONDS)], check=True, stdout=subprocess.PIPE).stdout)
+    if contender.startswith("read_many"):
+        return asyncio.run(batches(int(contender.split()[1]), depth))
     if contender == "asyncio":
         return asyncio.run(null_device(depth))
     if contender == "uvloop":
@@ -83,6 +112,10 @@ def one(contender: str, depth: int) -> float:
 
 def measure() -> dict[str, Any]:
     """Every contender at every depth, interleaved, with the machine they ran on."""
+    C_LIMIT.parent.mkdir(exist_ok=True)
+    native = PROJECT / "_native"
+    sources = [PROJECT / "benchmarks/null_device.c", native / "core.c"]
+    subprocess.run(["gcc", "-O2", f"-I{native}", "-o", C_LIMIT, *sources, "-luring"], check=True)
     rates: dict[tuple[str, int], list[float]] = {}
     for _ in range(ROUNDS):
         for depth in DEPTHS:

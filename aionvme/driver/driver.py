@@ -12,18 +12,20 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from types import MappingProxyType
+from itertools import chain
 
 from aionvme.driver import hosts
+from aionvme.driver.causes import CQE_CAUSES
 from aionvme.driver.limiter import Limiter
 from aionvme.driver.places import Places
 from aionvme.driver.request import Request, Submission
 from aionvme.errors import ClosedError, WrongLoopError, os_error
-from aionvme.nvme.command import data_len_of, timeout_ms_of
+from aionvme.nvme.command import TIMEOUT_MS_OFFSET, data_len_of, timeout_ms_of
 from aionvme.nvme.status import Completion, Status
 from aionvme.queues.base import Queue
+from aionvme.queues.batch import Batch
 
 REAP_BUDGET = 64
 """Completions taken in by one turn, so that other tasks of the loop get theirs."""
@@ -34,23 +36,6 @@ own timeout_ms), and on a controller that does not reset after as long again; pa
 
 ORPHAN_DRAIN_LIMIT_S = 5.0
 """The same where no loop is left and the wait blocks a thread: at interpreter exit and in a finaliser."""
-
-CQE_CAUSES = MappingProxyType(
-    {
-        errno.EINTR: "the host cancelled it: the controller was reset, or the command timed out",
-        errno.EIO: "the host gave the command up: the controller was reset or removed",
-        errno.EINVAL: "the kernel refused it: a wrong nsid, more data than the controller or the block layer takes at once, "
-        "or no path to the namespace",
-        errno.EFAULT: "a buffer is not where it was registered",
-        errno.ENOTTY: "an admin command needs the controller's device node, an I/O command the namespace's",
-        errno.EOPNOTSUPP: "this device takes no passthrough commands through io_uring: that needs Linux 5.19, polling 6.1",
-        errno.EACCES: "not allowed to this user: unprivileged passthrough needs Linux 6.2 and permission to write to the device",
-        errno.EPERM: "not allowed to this user, or forbidden by a security module",
-        errno.ENODEV: "the device is gone",
-        errno.ENXIO: "the device is gone",
-        errno.ENOMEM: "not enough memory that may be locked or mapped",
-    }
-)
 
 
 class _State(Enum):
@@ -77,6 +62,7 @@ class Driver:
         self._state = _State.OPEN
         self._thread = threading.get_ident()
         self._in_flight: dict[int, tuple[Request, int, Submission]] = {}
+        self._batches: dict[Batch, Request] = {}
         self._next_user_data = 0
         self._drains: list[Request] = []
         self._drain_deadline = 0.0
@@ -96,6 +82,37 @@ class Driver:
         self.check_usable()
         await self._host.checkpoint_if_cancelled()
         request = Request(limiter)
+        await self._carry_out(request, submissions, heedless=False)
+        for res, _ in request.outcomes:
+            if res < 0:
+                raise os_error(-res, f"a command to {self._target}", CQE_CAUSES)
+        if len(request.outcomes) < len(submissions) and not request.failed:
+            self.check_usable()  # it closed while we waited for a place
+        return [Completion(Status(res), result) for res, result in request.outcomes]
+
+    async def run_batch(self, batch: Batch, limiter: Limiter | None = None) -> None:
+        """Submit a batch, as many at a time as there is room for, and wait for all of it: the outcomes are in the batch.
+
+        A task that is cancelled submits no more of it, and goes on when what was submitted has completed. Raises ClosedError
+        where the queue closes before all of it was submitted.
+        """
+        self.check_usable()
+        await self._host.checkpoint_if_cancelled()
+        request = Request(limiter)
+        if limiter is None:
+            await self._carry_out_batch(request, batch)
+        else:
+            submissions = (Submission(batch.entry(i), batch.buf_index_of(i), batch) for i in range(batch.n))
+            await self._carry_out(request, submissions, heedless=True)
+            batch.stopped_at = len(request.outcomes)
+            for i, (res, result) in enumerate(request.outcomes):
+                batch.completions[i] = (max(res, 0), max(-res, 0), result, 0)
+        if batch.stopped_at < batch.n:
+            self.check_usable()
+
+    async def _carry_out(self, request: Request, submissions: Iterable[Submission], *, heedless: bool) -> None:
+        """Submit one after the other until one has failed, or ``heedless`` all, and wait until they have completed."""
+        limiter = request.limiter
         try:
             for submission in submissions:
                 if limiter is None:
@@ -103,7 +120,7 @@ class Driver:
                         await self._places.take()
                 elif not await self._pass(limiter, data_len_of(submission.entry)):
                     break
-                if request.failed or self._state is not _State.OPEN:
+                if (request.failed and not heedless) or self._state is not _State.OPEN:
                     self._places.give()
                     if limiter is not None:
                         limiter.undo(data_len_of(submission.entry))
@@ -115,17 +132,26 @@ class Driver:
             # raised) leaves at once: whatever is in flight stays in our table.
             await self._host.wait(request)
             if request.failed:
-                cancellation.add_note(f"a command to {self._target} had failed meanwhile: {_worst(request)}")
+                cancellation.add_note(f"a command to {self._target} had failed meanwhile: {request.failure()}")
             raise
-        if request.error is not None:
-            # Each task gets an exception of its own: they are raised in many, and each adds its traceback.
-            raise type(request.error)(*request.error.args) from request.error
-        for res, _ in request.outcomes:
-            if res < 0:
-                raise os_error(-res, f"a command to {self._target}", CQE_CAUSES)
-        if len(request.outcomes) < len(submissions) and not request.failed:
-            self.check_usable()  # it closed while we waited for a place
-        return [Completion(Status(res), result) for res, result in request.outcomes]
+        request.raise_error()
+
+    async def _carry_out_batch(self, request: Request, batch: Batch) -> None:
+        def stop() -> None:
+            self._host.kick()
+            self.queue.stop_batch(batch)
+
+        request.pending = 1
+        request.stop = stop
+        self._host.kick()
+        self._batches[batch] = request
+        try:
+            self.queue.stage_batch(batch)
+        except BaseException:
+            del self._batches[batch]  # should the queue have it all the same, the queue keeps it
+            raise
+        await self._host.wait(request)
+        request.raise_error()
 
     async def _pass(self, limiter: Limiter, len_bytes: int) -> bool:
         """Pass the limiter, then take a place in the queue; False, with neither, where we close meanwhile."""
@@ -169,8 +195,8 @@ class Driver:
 
     @property
     def in_flight(self) -> int:
-        """Commands submitted and not completed."""
-        return len(self._in_flight)
+        """Commands submitted and not completed, a batch counting as one."""
+        return len(self._in_flight) + len(self._batches)
 
     @property
     def submitted(self) -> int:
@@ -190,9 +216,11 @@ class Driver:
             self._state = _State.CLOSING
             self._drain_deadline = time.monotonic() + self._drain_limit()
             self._dismiss()
+            for batch in self._batches:
+                self.queue.stop_batch(batch)
         drained = Request()
         try:
-            if self._in_flight:
+            if self.in_flight:
                 drained.pending = 1
                 self._drains.append(drained)
                 self._host.kick()
@@ -248,11 +276,22 @@ class Driver:
             request.pending -= 1
             if not request.pending:
                 self._host.wake(request)
-        if not self._in_flight:
+        if self._batches:
+            progress |= self._end_batches()
+        if not self._in_flight and not self._batches:
             self._finish_drain()
             return None
         delay = 0.0 if progress else self.queue.pause()
         return self._limit(delay) if self._state is _State.CLOSING else delay
+
+    def _end_batches(self) -> bool:
+        ended = self.queue.ended_batches()
+        for batch in ended:
+            request = self._batches.pop(batch, None)
+            if request is not None:
+                request.pending = 0
+                self._host.wake(request)
+        return bool(ended)
 
     def _limit(self, delay: float | None) -> float | None:
         """While draining, come back in time to give up."""
@@ -263,12 +302,13 @@ class Driver:
         return left if delay is None else min(delay, left)
 
     def _drain_limit(self) -> float:
-        own_ms = max((timeout_ms_of(submission.entry) for _, _, submission in self._in_flight.values()), default=0)
-        return max(DRAIN_LIMIT_S, own_ms / 1000 * 2)
+        singles = (timeout_ms_of(submission.entry) for _, _, submission in self._in_flight.values())
+        batches = (int(batch.field(TIMEOUT_MS_OFFSET, 4).max()) for batch in self._batches)
+        return max(DRAIN_LIMIT_S, max(chain(singles, batches), default=0) / 1000 * 2)
 
     def _break(self, error: OSError) -> None:
         """No completion will come any more: end every wait, and keep every buffer for good."""
-        _abandoned.append(list(self._in_flight.values()))
+        _abandoned.append((list(self._in_flight.values()), list(self._batches), self.queue))
         self._state = _State.BROKEN
         self._host.close()
         self._end_waits(error)
@@ -276,9 +316,11 @@ class Driver:
 
     def _end_waits(self, error: Exception) -> None:
         requests = [request for request, _, _ in self._in_flight.values()]
+        batches = list(self._batches.values())
         self._in_flight.clear()
+        self._batches.clear()
         self._dismiss()
-        for request in dict.fromkeys(requests):
+        for request in dict.fromkeys(requests + batches):
             request.error = error
             request.pending = 0
             self._host.wake(request)
@@ -310,18 +352,23 @@ class Driver:
             return
         deadline = time.monotonic() + ORPHAN_DRAIN_LIMIT_S
         try:
-            while self._in_flight and time.monotonic() < deadline:
+            for batch in self._batches:
+                self.queue.stop_batch(batch)
+            while self.in_flight and time.monotonic() < deadline:
                 for user_data, _, _ in self.queue.tick(REAP_BUDGET):
                     del self._in_flight[user_data]
+                for batch in self.queue.ended_batches():
+                    del self._batches[batch]
                 time.sleep(0.001)
         except (OSError, KeyError):
             pass  # a broken ring: nothing more can be reaped, so everything is kept
         self._close_queue()
 
     def _close_queue(self) -> None:
-        if self._in_flight:
-            _abandoned.append(list(self._in_flight.values()))
+        if self.in_flight:
+            _abandoned.append((list(self._in_flight.values()), list(self._batches), self.queue))
             self._in_flight.clear()
+            self._batches.clear()
         self._state = _State.CLOSED
         _drivers.discard(self)
         self.queue.close()
@@ -331,11 +378,6 @@ class Driver:
         self._end_waits(
             ClosedError(f"{self._target} is {self._state.value}: the parent's commands are not the child's")
         )
-
-
-def _worst(request: Request) -> str:
-    res = next(res for res, _ in request.outcomes if res)
-    return repr(Status(res)) if res > 0 else os.strerror(-res)
 
 
 @atexit.register

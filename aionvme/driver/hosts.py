@@ -132,6 +132,8 @@ class AsyncioHost:
             while request.pending:
                 await self._park(request)
         except asyncio.CancelledError:
+            if request.stop is not None:
+                request.stop()
             with anyio.CancelScope(shield=True):
                 while request.pending:
                     with suppress(asyncio.CancelledError):
@@ -228,11 +230,18 @@ class TrioHost:
 
     async def wait(self, request: Request) -> None:
         """See :meth:`Host.wait`."""
+
+        def refuse(_: object) -> "trio.lowlevel.Abort":
+            if request.stop is not None:
+                request.stop()
+            failed: trio.lowlevel.Abort = self._trio.lowlevel.Abort.FAILED
+            return failed
+
         self._waiting += 1
         try:
             while request.pending:
                 request.waiter = self._trio.lowlevel.current_task()
-                await self._trio.lowlevel.wait_task_rescheduled(lambda _: self._trio.lowlevel.Abort.FAILED)
+                await self._trio.lowlevel.wait_task_rescheduled(refuse)
         finally:
             self._waiting -= 1
             request.waiter = None  # a coroutine that is closed by force leaves no task to be woken

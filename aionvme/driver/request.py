@@ -1,6 +1,10 @@
 """What the driver is given to do, and what it keeps while a task waits."""
 
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aionvme.nvme.status import Status
 
 if TYPE_CHECKING:
     from aionvme.driver.limiter import Limiter
@@ -21,7 +25,7 @@ class Submission(NamedTuple):
 class Request:
     """Commands that one task waits for together."""
 
-    __slots__ = ("error", "failed", "limiter", "outcomes", "pending", "waiter")
+    __slots__ = ("error", "failed", "limiter", "outcomes", "pending", "stop", "waiter")
 
     def __init__(self, limiter: "Limiter | None" = None) -> None:
         self.limiter = limiter
@@ -34,5 +38,17 @@ class Request:
         """One of them completed with anything but success."""
         self.error: Exception | None = None
         """Why the outcomes will never come: the queue broke, or a fork left it behind."""
+        self.stop: Callable[[], None] | None = None
+        """Called where the waiting task is cancelled: what has not been submitted yet need not be."""
         self.waiter: Any = None
         """What the host wakes: a future or a task, once somebody waits."""
+
+    def raise_error(self) -> None:
+        """Raise the error, if there is one: each task an exception of its own, to which it adds its traceback."""
+        if self.error is not None:
+            raise type(self.error)(*self.error.args) from self.error
+
+    def failure(self) -> str:
+        """What went wrong with the first command that failed, in words."""
+        res = next(res for res, _ in self.outcomes if res)
+        return repr(Status(res)) if res > 0 else os.strerror(-res)

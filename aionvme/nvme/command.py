@@ -8,8 +8,24 @@ import struct
 from operator import index
 from typing import NamedTuple
 
+import numpy as np
+
 NVME_URING_CMD = struct.Struct("<BBHIIIQQIIIIIIIIII")
 assert NVME_URING_CMD.size == 72
+
+
+NVME_URING_CMD_DTYPE = np.dtype(
+    [
+        ("opcode", "u1"), ("flags", "u1"), ("rsvd1", "<u2"), ("nsid", "<u4"), ("cdw2", "<u4"), ("cdw3", "<u4"),
+        ("metadata", "<u8"), ("addr", "<u8"), ("metadata_len", "<u4"), ("data_len", "<u4"),
+        *((f"cdw{i}", "<u4") for i in range(10, 16)), ("timeout_ms", "<u4"), ("rsvd2", "<u4"),
+    ]
+)  # fmt: skip
+"""The same structure for arrays."""
+assert NVME_URING_CMD_DTYPE.itemsize == 72
+
+ADDR_OFFSET, DATA_LEN_OFFSET, CDW10_OFFSET, CDW12_OFFSET, TIMEOUT_MS_OFFSET = 24, 36, 40, 48, 64
+"""Where fields are in it."""
 
 
 class Command(NamedTuple):
@@ -98,12 +114,12 @@ def normalized(command: Command) -> Command:
 
 def data_len_of(entry: bytes) -> int:
     """How many bytes of data the command of an ``nvme_uring_cmd`` moves."""
-    return int.from_bytes(entry[36:40], "little")
+    return int.from_bytes(entry[DATA_LEN_OFFSET : DATA_LEN_OFFSET + 4], "little")
 
 
 def timeout_ms_of(entry: bytes) -> int:
     """The time limit in an ``nvme_uring_cmd``, 0 for the kernel's own."""
-    return int.from_bytes(entry[64:68], "little")
+    return int.from_bytes(entry[TIMEOUT_MS_OFFSET : TIMEOUT_MS_OFFSET + 4], "little")
 
 
 def fit(name: str, value: int, bits: int) -> int:

@@ -9,6 +9,8 @@ command keeps that memory alive until its completion is handed out.
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
+from aionvme.queues.batch import Batch
+
 QueueKind = Literal["raw", "polled", "interrupt", "emulated"]
 
 CompletionTuple = tuple[int, int, int]
@@ -31,7 +33,17 @@ class Queue(Protocol):
         """Which commands take another path, in words; empty where none does."""
 
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
-        """Take a command to be submitted by the next tick; ``buf_index`` is its registered buffer, or -1."""
+        """Take a command to be submitted by the next tick; ``user_data`` has 63 bits, ``buf_index`` is its registered buffer or
+        -1."""
+
+    def stage_batch(self, batch: Batch) -> None:
+        """Take many commands, to be submitted as there is room, beside those that are staged one by one."""
+
+    def stop_batch(self, batch: Batch) -> None:
+        """Submit no more of a batch, and note in it how many were; it ends when those have completed."""
+
+    def ended_batches(self) -> list[Batch]:
+        """After a tick: the batches whose last command has completed, each once."""
 
     def tick(self, budget: int) -> Iterable[CompletionTuple]:
         """Submit what was staged and give the completions that are there, at most ``budget``. Never blocks.

@@ -9,14 +9,24 @@ too early is written to all the same, which is what makes this queue a test of w
 import heapq
 import random
 import time
+from dataclasses import dataclass
 from typing import Literal
 
 from aionvme._core import ffi
 from aionvme.emulator import Device
 from aionvme.nvme.command import decode
 from aionvme.queues.base import CompletionTuple
+from aionvme.queues.batch import Batch
 
 NS_PER_S = 1_000_000_000
+
+
+@dataclass
+class _Progress:
+    """How far a batch is; commands of batches have user_data below 0 among those that are due."""
+
+    submitted: int = 0
+    completed: int = 0
 
 
 class EmulatedQueue:
@@ -33,27 +43,54 @@ class EmulatedQueue:
         self._random = random.Random(device.spec.seed)
         self._staged: list[tuple[int, bytes]] = []
         self._due: list[tuple[int, float, int, bytes]] = []
+        self._batches: dict[Batch, _Progress] = {}
+        self._members: dict[int, tuple[Batch, int, int]] = {}
+        self._next_member = -1
+        self._ended: list[Batch] = []
 
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
         """Take a command; registration makes no difference here."""
         self._staged.append((user_data, entry))
 
+    def stage_batch(self, batch: Batch) -> None:
+        """Take commands that follow each other as there is room."""
+        self._batches[batch] = _Progress()
+
+    def stop_batch(self, batch: Batch) -> None:
+        """Take no more of a batch."""
+        if batch in self._batches:
+            batch.stopped_at = self._batches[batch].submitted
+            self._end_if_done(batch)
+
+    def ended_batches(self) -> list[Batch]:
+        """Those that ended in the last tick, or were stopped with nothing in flight."""
+        ended, self._ended = self._ended, []
+        return ended
+
     def tick(self, budget: int) -> list[CompletionTuple]:
         """Carry out the commands that are due."""
         now = time.monotonic_ns()
         for user_data, entry in self._staged:
-            due = now + self._random.randint(*self._latency_ns)
-            heapq.heappush(self._due, (due, self._random.random(), user_data, entry))
+            self._schedule(now, user_data, entry)
         self._staged.clear()
+        self._schedule_batches(now)
         completions: list[CompletionTuple] = []
-        while self._due and self._due[0][0] <= now and len(completions) < budget:
+        for _ in range(budget):
+            if not self._due or self._due[0][0] > now:
+                break
             _, _, user_data, entry = heapq.heappop(self._due)
-            completions.append((user_data, *self._execute(entry)))
+            res, result = self._execute(entry)
+            if user_data < 0:
+                self._complete_member(user_data, res, result, now)
+            else:
+                completions.append((user_data, res, result))
         return completions
 
     def pause(self) -> float:
         """Seconds until the next command is due."""
         if self._staged or not self._due:
+            return 0.0
+        if len(self._due) < self.depth and any(p.submitted < batch.stopped_at for batch, p in self._batches.items()):
             return 0.0
         return max(0.0, (self._due[0][0] - time.monotonic_ns()) / NS_PER_S)
 
@@ -69,6 +106,29 @@ class EmulatedQueue:
 
     def close(self) -> None:
         """The device belongs to whoever opened it."""
+
+    def _schedule(self, now: int, user_data: int, entry: bytes) -> None:
+        due = now + self._random.randint(*self._latency_ns)
+        heapq.heappush(self._due, (due, self._random.random(), user_data, entry))
+
+    def _schedule_batches(self, now: int) -> None:
+        for batch, progress in self._batches.items():
+            while progress.submitted < batch.stopped_at and len(self._due) < self.depth:
+                self._members[self._next_member] = (batch, progress.submitted, now)
+                self._schedule(now, self._next_member, batch.entry(progress.submitted))
+                self._next_member -= 1
+                progress.submitted += 1
+
+    def _complete_member(self, user_data: int, res: int, result: int, now: int) -> None:
+        batch, i, submitted_ns = self._members.pop(user_data)
+        batch.completions[i] = (res, 0, result, now - submitted_ns)
+        self._batches[batch].completed += 1
+        self._end_if_done(batch)
+
+    def _end_if_done(self, batch: Batch) -> None:
+        if self._batches[batch].completed == batch.stopped_at:
+            del self._batches[batch]
+            self._ended.append(batch)
 
     def _execute(self, entry: bytes) -> tuple[int, int]:
         command, pointers = decode(entry)

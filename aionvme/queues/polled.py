@@ -9,7 +9,8 @@ in flight can come to the same end there, and no second ring helps against that:
 """
 
 from aionvme.devices import GenericDevice, driver_parameter, kernel_version
-from aionvme.nvme.command import data_len_of
+from aionvme.nvme.command import DATA_LEN_OFFSET, data_len_of
+from aionvme.queues.batch import Batch
 from aionvme.queues.ring import RingQueue
 from aionvme.queues.split import SplitQueue
 
@@ -26,6 +27,10 @@ class PolledQueue(SplitQueue):
     def takes(self, entry: bytes, buf_index: int) -> bool:
         """Whether the command moves data."""
         return data_len_of(entry) > 0
+
+    def takes_batch(self, batch: Batch) -> bool:
+        """Whether all of its commands move data."""
+        return bool(batch.field(DATA_LEN_OFFSET, 4).all())
 
 
 def why_not_polled(device: GenericDevice) -> str | None:

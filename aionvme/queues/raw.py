@@ -13,6 +13,7 @@ from aionvme._core import lib
 from aionvme.devices import GenericDevice, driver_parameter
 from aionvme.nvme.command import decode
 from aionvme.queues.base import Queue
+from aionvme.queues.batch import Batch
 from aionvme.queues.ring import RingQueue
 from aionvme.queues.split import SplitQueue
 
@@ -99,6 +100,10 @@ class ProposedRawQueue(SplitQueue):
             and not pointers.metadata_len
             and not command.timeout_ms
         )
+
+    def takes_batch(self, batch: Batch) -> bool:
+        """None: what such a kernel gets wrong would have to be looked for in each command."""
+        return False
 
     def register(self, addr: int, len_bytes: int) -> int | None:
         """Register memory of one page, and remember where it is."""

@@ -8,6 +8,7 @@ import errno
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from struct import Struct
 from types import MappingProxyType
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from aionvme._core import ffi, lib
 from aionvme.errors import os_error
 from aionvme.queues.base import CompletionTuple
+from aionvme.queues.batch import Batch
 
 # opcode flags ioprio fd | cmd_op (and pad) | addr | len | uring_cmd_flags | user_data | buf_index personality file_index | cmd
 SQE = Struct("<BBHiQQIIQHHI72s8x")
@@ -62,6 +64,20 @@ ENTER_CAUSES = MappingProxyType(
 )
 
 
+CMD_OFFSET, BUF_INDEX_OFFSET = 48, 40
+"""Of the command bytes and of buf_index in a submission queue entry."""
+
+
+@dataclass
+class _PackedBatch:
+    """A batch as the core knows it, and whether it does."""
+
+    batch: Any
+    columns: Any
+    added: bool = False
+    position: int = 0
+
+
 class RingQueue:
     """Commands for one character device over one ring."""
 
@@ -86,6 +102,7 @@ class RingQueue:
         self._progress = 0.0
         self._eventfd: int | None = None
         self._armed = False
+        self._batches: dict[Batch, _PackedBatch] = {}
         self._free_buffers = list(range(REGISTERED_BUFFERS - 1, -1, -1))
 
         self._ring = _open_ring(depth, iopoll=kind != "interrupt")
@@ -132,6 +149,72 @@ class RingQueue:
             buf_index, 0, 0, entry,
         )  # fmt: skip
 
+    def stage_batch(self, batch: Batch) -> None:
+        """Hand a batch to the core; behind as many as it takes, it waits for one of them to end."""
+        self._batches[batch] = self._pack_batch(batch)
+        self._add_batches()
+
+    def stop_batch(self, batch: Batch) -> None:
+        """Have the core submit no more of a batch."""
+        packed = self._batches.get(batch)
+        if packed is None:
+            return
+        if packed.added:
+            lib.aionvme_ring_stop_batch(self._ring, packed.batch)
+            batch.stopped_at = packed.batch.n
+        else:
+            batch.stopped_at = packed.batch.n = 0
+
+    def ended_batches(self) -> list[Batch]:
+        """Those whose completions the core has all stored."""
+        ended = [batch for batch, packed in self._batches.items() if packed.batch.completed == packed.batch.n]
+        for batch in ended:
+            del self._batches[batch]
+        if ended:
+            self._add_batches()
+        return ended
+
+    def _batches_moved(self) -> bool:
+        """Whether a command of a batch has been submitted or has completed since this was asked last."""
+        moved = False
+        for packed in self._batches.values():
+            position = packed.batch.submitted + packed.batch.completed
+            moved |= position != packed.position
+            packed.position = position
+        return moved
+
+    def _add_batches(self) -> None:
+        for packed in self._batches.values():
+            if not packed.added and packed.batch.n:
+                packed.added = lib.aionvme_ring_add_batch(self._ring, packed.batch) == 0
+                if not packed.added:
+                    break
+
+    def _pack_batch(self, batch: Batch) -> "_PackedBatch":
+        flags, buf_index = self._flags, 0
+        columns = [(CMD_OFFSET + offset, values) for offset, values in batch.columns]
+        if not isinstance(batch.buf_index, int):
+            flags |= lib.IORING_URING_CMD_FIXED
+            columns.append((BUF_INDEX_OFFSET, batch.buf_index))
+        elif batch.buf_index >= 0:
+            flags |= lib.IORING_URING_CMD_FIXED
+            buf_index = batch.buf_index
+        packed = ffi.new("struct aionvme_batch *")
+        SQE.pack_into(
+            ffi.buffer(packed), 0,
+            lib.IORING_OP_URING_CMD, lib.IOSQE_FIXED_FILE, 0, 0,
+            self._cmd_op, 0, 0, flags, 0,
+            buf_index, 0, 0, batch.template,
+        )  # fmt: skip
+        fields = ffi.new("struct aionvme_column[]", len(columns))
+        for field, (offset, values) in zip(fields, columns, strict=True):
+            field.offset, field.width, field.stride = offset, values.itemsize, values.strides[0]
+            field.values = ffi.cast("uint8_t *", values.__array_interface__["data"][0])
+        packed.columns, packed.n_columns = fields, len(columns)
+        packed.n = batch.n
+        packed.completions = ffi.from_buffer("struct aionvme_completion *", batch.completions)
+        return _PackedBatch(packed, fields)
+
     def stage_sqe(self, *fields: int | bytes) -> None:
         """Pack an entry of any kind, its fields in the order of the structure :data:`SQE`."""
         SQE.pack_into(self._sqe_bytes, self._staged * SQE.size, *fields)
@@ -151,7 +234,7 @@ class RingQueue:
             self._sqe_bytes[: len(rest)] = rest
         if n < 0:
             raise os_error(-n, "entering an io_uring", ENTER_CAUSES)
-        if staged or n:
+        if staged or n or self._batches_moved():
             self._progress = time.monotonic()
         return CQE.iter_unpack(self._cqe_bytes[: n * CQE.size])
 

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from aionvme.queues.base import CompletionTuple
+from aionvme.queues.batch import Batch
 from aionvme.queues.ring import RingQueue
 
 
@@ -40,6 +41,32 @@ class SplitQueue(ABC):
             # Buffers are registered with the better ring only.
             self._other.stage(user_data, entry, -1)
             self._other_in_flight += 1
+
+    @abstractmethod
+    def takes_batch(self, batch: Batch) -> bool:
+        """Whether all of a batch is for the better ring."""
+
+    def stage_batch(self, batch: Batch) -> None:
+        """Put a batch on the better ring where that takes all of it."""
+        if self.takes_batch(batch):
+            self._better.stage_batch(batch)
+            self._better_in_flight += 1
+        else:
+            batch.buf_index = -1
+            self._other.stage_batch(batch)
+            self._other_in_flight += 1
+
+    def stop_batch(self, batch: Batch) -> None:
+        """Stop it on the ring that has it."""
+        self._better.stop_batch(batch)
+        self._other.stop_batch(batch)
+
+    def ended_batches(self) -> list[Batch]:
+        """Those of both rings."""
+        better, other = self._better.ended_batches(), self._other.ended_batches()
+        self._better_in_flight -= len(better)
+        self._other_in_flight -= len(other)
+        return better + other
 
     def tick(self, budget: int) -> Iterable[CompletionTuple]:
         """Tick the better ring while it has something in flight, and the other where it may have something to say.

@@ -2,6 +2,7 @@
 /* The native core on real rings: life, batches, registered things, errors. Signals and sleeping: core_wakeups.c. */
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <sys/mman.h>
 
 #include "check.h"
@@ -303,13 +304,182 @@ static void no_queue(void)
 	}
 }
 
+/* A batch of NOPs of which each has a result of its own, if the kernel has such NOPs (6.18); otherwise all have 0. */
+struct nops {
+	struct aionvme_batch batch;
+	struct aionvme_column columns[3];
+	struct aionvme_completion *completions;
+	uint64_t *results;
+	uint32_t *res;
+	bool injects;
+};
+
+static struct nops nops_of(unsigned n)
+{
+	struct aionvme_ring *ring = open_ring(1, 2, false);
+	struct io_uring_sqe probe = { .opcode = IORING_OP_NOP, .rw_flags = NOP_INJECT_RESULT | NOP_CQE32 };
+	struct nops nops = { .injects = carry_out(ring, entry(&probe)).res == 0 };
+
+	aionvme_ring_close(ring);
+	if (!nops.injects)
+		probe.rw_flags = 0;
+	nops.completions = calloc(n, sizeof(*nops.completions));
+	nops.results = calloc(2 * n, sizeof(*nops.results));
+	nops.res = calloc(n, sizeof(*nops.res));
+	for (unsigned i = 0; i < n; i++) {
+		nops.results[2 * i] = 1000000007ULL * i << 20;
+		nops.res[i] = i % 3 == 0 ? 0 : i % 3 == 1 ? i % 0x7fff : -(i % 133);
+	}
+	nops.batch = (struct aionvme_batch){ .entry = entry(&probe), .n_columns = nops.injects ? 2 : 0, .n = n };
+	return nops;
+}
+
+/* Pointers into itself: to be called where the batch is going to stay. */
+static void settle(struct nops *nops)
+{
+	nops->columns[0] = (struct aionvme_column){
+		offsetof(struct io_uring_sqe, off), 8, 2 * sizeof(*nops->results), (void *)nops->results };
+	nops->columns[1] = (struct aionvme_column){ offsetof(struct io_uring_sqe, len), 4, 4, (void *)nops->res };
+	nops->batch.columns = nops->columns;
+	nops->batch.completions = nops->completions;
+}
+
+static void check_nops(const struct nops *nops, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		const int res = nops->injects ? (int)nops->res[i] : 0;
+
+		CHECK_EQ(nops->completions[i].status, res > 0 ? res : 0);
+		CHECK_EQ(nops->completions[i].error, res < 0 ? -res : 0);
+		CHECK_EQ(nops->completions[i].result, nops->injects ? nops->results[2 * i] : 0);
+		CHECK(nops->completions[i].latency_ns < 60000000000ULL);
+	}
+}
+
+static void free_nops(struct nops *nops)
+{
+	free(nops->completions);
+	free(nops->results);
+	free(nops->res);
+}
+
+/* Batches longer than the ring go through it, several at a time, with single entries beside them; each outcome in its place. */
+static void batches(void)
+{
+	static const unsigned sizes[] = { 1, 7, 8, 9, 1000, 20000 };
+
+	for (int iopoll = 0; iopoll < 2; iopoll++) {
+		struct aionvme_ring *ring = open_ring(8, 16, iopoll);
+		struct nops all[COUNT(sizes)];
+		unsigned single = 0, accepted, left = 0;
+
+		for (unsigned k = 0; k < COUNT(sizes); k++) {
+			all[k] = nops_of(sizes[k]);
+			settle(&all[k]);
+			CHECK_EQ(aionvme_ring_add_batch(ring, &all[k].batch), 0);
+		}
+		CHECK_EQ(aionvme_ring_queued(ring), 8);
+		do {
+			const struct aionvme_sqe sqe = nop(single);
+			struct aionvme_cqe cqe;
+
+			CHECK_EQ(aionvme_ring_tick(ring, &sqe, 1, &accepted, &cqe, 1), 1);
+			CHECK_EQ(accepted, 1);
+			CHECK_EQ(cqe.user_data, single++);
+			left = 0;
+			for (unsigned k = 0; k < COUNT(sizes); k++)
+				left += all[k].batch.n - all[k].batch.completed;
+		} while (left);
+		for (unsigned k = 0; k < COUNT(sizes); k++) {
+			CHECK_EQ(all[k].batch.submitted, sizes[k]);
+			check_nops(&all[k], sizes[k]);
+			free_nops(&all[k]);
+		}
+		CHECK_EQ(aionvme_ring_queued(ring), 0);
+		aionvme_ring_close(ring);
+	}
+}
+
+/* There are 64 slots for batches: one more is refused until one ends. A stopped batch ends with what was submitted of it. */
+static void batch_slots(void)
+{
+	struct aionvme_ring *ring = open_ring(4, 8, false);
+	struct nops nops[65];
+	struct aionvme_cqe cqe;
+	unsigned accepted, done = 0;
+
+	for (unsigned k = 0; k < COUNT(nops); k++) {
+		nops[k] = nops_of(100);
+		settle(&nops[k]);
+		CHECK_EQ(aionvme_ring_add_batch(ring, &nops[k].batch), k < 64 ? 0 : -EBUSY);
+	}
+	/* Nothing of it was submitted: it is gone at once, and its slot free. */
+	CHECK_EQ(aionvme_ring_stop_batch(ring, &nops[0].batch), 1);
+	CHECK_EQ(nops[0].batch.n, 0);
+	CHECK_EQ(aionvme_ring_add_batch(ring, &nops[64].batch), 0);
+	while (!done) {
+		CHECK_EQ(aionvme_ring_tick(ring, NULL, 0, &accepted, &cqe, 1), 0);
+		for (unsigned k = 1; k < COUNT(nops); k++)
+			done += nops[k].batch.completed == nops[k].batch.n;
+	}
+	for (unsigned k = 1; k < COUNT(nops); k++)
+		CHECK_EQ(aionvme_ring_stop_batch(ring, &nops[k].batch), 1); /* NOPs leave nothing in flight */
+	for (unsigned k = 1; k < COUNT(nops); k++) {
+		CHECK_EQ(nops[k].batch.completed, nops[k].batch.n);
+		check_nops(&nops[k], nops[k].batch.n);
+	}
+	for (unsigned k = 0; k < COUNT(nops); k++)
+		free_nops(&nops[k]);
+	CHECK_EQ(aionvme_ring_queued(ring), 0);
+	aionvme_ring_close(ring);
+}
+
+/* A batch in flight is not hurried: it fills the ring up to its depth, waits, and ends when it is let go on, stopped or not. */
+static void batch_in_flight(void)
+{
+	struct aionvme_ring *ring = open_ring(4, 8, false);
+	struct aionvme_completion completions[10];
+	int pipes[2];
+	char byte;
+	struct aionvme_batch batch = { .n = 10, .completions = completions };
+	struct aionvme_cqe cqe;
+	unsigned accepted, read = 0;
+
+	CHECK_EQ(pipe(pipes), 0);
+	batch.entry = held(0, pipes[0], &byte);
+	CHECK_EQ(aionvme_ring_add_batch(ring, &batch), 0);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(aionvme_ring_tick(ring, NULL, 0, &accepted, &cqe, 1), 0);
+	CHECK_EQ(batch.submitted, 4);
+	CHECK_EQ(batch.completed, 0);
+	CHECK_EQ(aionvme_ring_queued(ring), 0);
+	CHECK_EQ(write(pipes[1], "ab", 2), 2);
+	while (batch.completed < 2)
+		CHECK_EQ(aionvme_ring_tick(ring, NULL, 0, &accepted, &cqe, 1), 0);
+	CHECK(batch.submitted <= 6);
+	CHECK_EQ(aionvme_ring_stop_batch(ring, &batch), 0);
+	CHECK_EQ(batch.n, batch.submitted);
+	close(pipes[1]);
+	while (batch.completed < batch.n)
+		CHECK_EQ(aionvme_ring_tick(ring, NULL, 0, &accepted, &cqe, 1), 0);
+	CHECK_EQ(aionvme_ring_stop_batch(ring, &batch), 1);
+	for (unsigned i = 0; i < batch.n; i++) {
+		read += completions[i].status;
+		CHECK(completions[i].latency_ns > 0);
+	}
+	CHECK_EQ(read, 2);
+	aionvme_ring_close(ring);
+	close(pipes[0]);
+}
+
 static const struct test_case cases[] = {
 	{ "open_close", open_close },		  { "larger_than_ring", larger_than_ring },
 	{ "reap_bounded", reap_bounded },	  { "completion_overflow", completion_overflow },
 	{ "lost_completion", lost_completion },	  { "stale_slots", stale_slots },
 	{ "other_thread", other_thread },	  { "buffers", buffers },
 	{ "open_errors", open_errors },		  { "uring_cmd", uring_cmd },
-	{ "no_queue", no_queue },
+	{ "no_queue", no_queue },		  { "batches", batches },
+	{ "batch_slots", batch_slots },		  { "batch_in_flight", batch_in_flight },
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,86 @@
+"""Thousands of commands with one await: arrays in, an array of completions out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aionvme.buffers import NOTHING, Buffer, BufferPool, span_of
+from aionvme.errors import UsageError
+from aionvme.geometry import Geometry
+from aionvme.nvme.command import Command
+from aionvme.nvme.opcodes import NvmOpcode
+from aionvme.nvme.transfer import Direction, direction
+from aionvme.prepare import plain
+from aionvme.prepare_batch import COMMAND, blocks_batch, rows_batch, rows_of, unsigned
+from aionvme.queues.batch import Batch
+
+Completions = NDArray[np.void]
+
+
+class BatchCommands(ABC):
+    """Commands by the thousand. Errors are told for each command and raise nothing: look at ``status`` and ``errno``.
+
+    Each call gives an array with a row for each command, in the order of the arguments: ``status`` (0 for success, else the
+    status as :class:`~aionvme.Status` takes it), ``errno`` (0, or the errno where the operating system ended the command),
+    ``result`` (the 64-bit result of the completion) and ``latency_ns`` (from its submission to the ring until it was reaped;
+    0 on a limited namespace).
+
+    Arrays longer than the queue is deep flow through it, and other tasks' commands beside them. A task that is cancelled submits
+    no more of its array, and goes on when what was submitted has completed.
+    """
+
+    _geometry: Geometry
+    _pool: BufferPool
+
+    async def read_many(self, slba: ArrayLike, nlb: ArrayLike, into: Buffer) -> Completions:
+        """Read ``nlb`` blocks (one number, or one for each) from each of ``slba``, one after the other into a buffer of exactly
+        that size."""
+        span = span_of(into, writable=True)
+        return await self._run_batch(blocks_batch(NvmOpcode.READ, slba, nlb, span, self._geometry, self._pool))
+
+    async def write_many(self, slba: ArrayLike, nlb: ArrayLike, data: Buffer) -> Completions:
+        """Write ``nlb`` blocks (one number, or one for each) at each of ``slba``, from one after the other in the buffer.
+
+        They are in flight together and complete in any order: on a zoned namespace use :meth:`append_many`.
+        """
+        span = span_of(data, writable=False)
+        return await self._run_batch(blocks_batch(NvmOpcode.WRITE, slba, nlb, span, self._geometry, self._pool))
+
+    async def append_many(self, zslba: ArrayLike, nlb: ArrayLike, data: Buffer) -> Completions:
+        """Append ``nlb`` blocks (one number, or one for each) to the zone that starts at each of ``zslba``, from one after the
+        other in the buffer; ``result`` says at which LBA each is."""
+        if (unsigned("zslba", zslba) % np.uint64(self.zsze)).any():
+            raise UsageError(f"an LBA in zslba does not start a zone: zones have {self.zsze:#x} blocks")
+        span = span_of(data, writable=False)
+        return await self._run_batch(blocks_batch(NvmOpcode.ZONE_APPEND, zslba, nlb, span, self._geometry, self._pool))
+
+    async def submit_many(
+        self, commands: Sequence[Command] | NDArray[np.void], buffer: Buffer | None = None
+    ) -> Completions:
+        """Submit any I/O commands.
+
+        Given as :class:`~aionvme.Command`, their data is one after the other in the buffer. Given as an array of dtype
+        :data:`aionvme.COMMAND`, ``offset`` and ``data_len`` say where in the buffer it is. The lengths must be those that the
+        commands move, as with :meth:`~aionvme.Namespace.submit`; a command of which the library does not know it is only taken
+        in an array.
+        """
+        if not isinstance(commands, np.ndarray):
+            rows = rows_of([plain(command) for command in commands], self._geometry)
+        elif commands.dtype == COMMAND and commands.ndim == 1:
+            rows = commands
+        else:
+            raise UsageError(f"an array of {commands.dtype}: commands come in a list of dtype aionvme.COMMAND")
+        filled = any(direction(int(opcode)) & Direction.CONTROLLER_TO_HOST for opcode in np.unique(rows["opcode"]))
+        span = NOTHING if buffer is None else span_of(buffer, writable=filled)
+        return await self._run_batch(rows_batch(rows, span, self._geometry, self._pool))
+
+    @property
+    @abstractmethod
+    def zsze(self) -> int:
+        """Size of every zone in logical blocks."""
+
+    @abstractmethod
+    async def _run_batch(self, batch: Batch) -> Completions:
+        """Carry out a batch."""

@@ -1,0 +1,172 @@
+"""From arrays of commands and their buffer to what a queue takes at once: what :mod:`aionvme.prepare` does for one command.
+
+Nothing here loops over commands in Python, unless they are of a kind whose length only a function knows.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aionvme.buffers import BufferPool, Span
+from aionvme.errors import UsageError
+from aionvme.geometry import Geometry
+from aionvme.nvme import nvm
+from aionvme.nvme.command import (
+    ADDR_OFFSET,
+    CDW10_OFFSET,
+    CDW12_OFFSET,
+    DATA_LEN_OFFSET,
+    NVME_URING_CMD_DTYPE,
+    Command,
+    DataPointers,
+    encode,
+)
+from aionvme.nvme.opcodes import NvmOpcode
+from aionvme.nvme.transfer import Direction, direction, io_data_len
+from aionvme.prepare import describe
+from aionvme.queues.batch import Batch, Column
+
+COMMAND = np.dtype(
+    [
+        ("opcode", "u1"),
+        *((f"cdw{i}", "<u4") for i in (2, 3, 10, 11, 12, 13, 14, 15)),
+        ("timeout_ms", "<u4"),
+        ("offset", "<u8"),
+        ("data_len", "<u4"),
+    ]
+)
+"""A command of an array: its fields as in :class:`~aionvme.Command`, and where in the buffer its data is, in bytes."""
+
+_MOVES_BLOCKS = (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE, NvmOpcode.ZONE_APPEND)
+
+
+def blocks_batch(
+    opcode: NvmOpcode, slba: ArrayLike, nlb: ArrayLike, span: Span, geometry: Geometry, pool: BufferPool
+) -> Batch:
+    """Reads, writes or appends of ``nlb`` blocks each, whose data is one after the other in the buffer."""
+    first, counts = unsigned("slba", slba), unsigned("nlb", nlb)
+    n = first.size
+    if first.ndim != 1 or counts.shape not in ((), first.shape):
+        raise UsageError(
+            f"slba of shape {first.shape} and nlb of shape {counts.shape}: a list, and a number or as many"
+        )
+    _refuse_separate_metadata(geometry)
+    if not n:
+        least = most = 1
+    elif counts.ndim == 0:
+        least = most = int(counts)
+    else:
+        least, most = int(counts.min()), int(counts.max())
+    block_bytes = geometry.block_bytes
+    limit_bytes = geometry.max_append_bytes if opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes
+    limit = min(limit_bytes // block_bytes, nvm.NLB_MAX)
+    if least < 1 or most > limit:
+        raise UsageError(f"nlb from {least} to {most}: one command takes 1 to {limit} blocks")
+    # No sum below overflows: the first of these bounds every LBA, the second is only reached where that holds.
+    nsze = geometry.namespace.nsze
+    if n and (int(first.max()) >= nsze or (first + counts).max() > nsze):
+        raise UsageError(f"blocks beyond the end: the namespace has {nsze:#x}, counted from 0")
+    columns = [Column(CDW10_OFFSET, first)]  # SLBA: dwords 10 and 11
+    lengths: NDArray[np.uint64] | np.uint64
+    if counts.ndim == 0:
+        len_bytes = most * block_bytes
+        total = len_bytes * n
+        template = encode(Command(opcode, cdw12=nvm.wire_nlb(most)), geometry.nsid, DataPointers(0, len_bytes))
+        lengths = np.uint64(len_bytes)
+        addr = np.arange(span.addr, span.addr + total, len_bytes, dtype=np.uint64)
+    else:
+        template = encode(Command(opcode), geometry.nsid)
+        lengths = counts * np.uint64(block_bytes)
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if n else 0
+        addr = np.uint64(span.addr) + ends - lengths
+        columns += [
+            Column(CDW12_OFFSET, (counts - np.uint64(1)).astype(np.uint32)),
+            Column(DATA_LEN_OFFSET, (counts * np.uint64(block_bytes)).astype(np.uint32)),
+        ]
+    if span.len_bytes != total:
+        raise UsageError(f"a buffer of {span.len_bytes} bytes, and the commands take exactly {total}")
+    columns.append(Column(ADDR_OFFSET, addr))
+    return Batch(n, template, columns, buf_index=pool.buf_indices(addr, lengths, span), keep=span.owner)
+
+
+def rows_of(commands: Sequence[Command], geometry: Geometry) -> NDArray[np.void]:
+    """Commands as an array, their data one after the other. Raises UsageError where the length of one is not known."""
+    rows = np.zeros(len(commands), COMMAND)
+    for i, command in enumerate(commands):
+        if command.nsid not in (None, geometry.nsid):
+            raise UsageError(f"nsid = {command.nsid}: the commands of an array go to this namespace, {geometry.nsid}")
+        needed = io_data_len(command, geometry.block_bytes)
+        if needed is None:
+            raise UsageError(
+                f"{describe(command)}: how much data it moves is not known; say so in an array of aionvme.COMMAND"
+            )
+        dwords = (command.cdw10, command.cdw11, command.cdw12, command.cdw13, command.cdw14, command.cdw15)
+        rows[i] = (command.opcode, command.cdw2, command.cdw3, *dwords, command.timeout_ms, 0, needed)
+    rows["offset"] = np.cumsum(rows["data_len"], dtype=np.uint64) - rows["data_len"]
+    return rows
+
+
+def rows_batch(rows: NDArray[np.void], span: Span, geometry: Geometry, pool: BufferPool) -> Batch:
+    """The commands of an array of :data:`COMMAND`, each checked against what it moves and against the buffer."""
+    offset, data_len = rows["offset"], rows["data_len"].astype(np.uint64)
+    for code in np.unique(rows["opcode"]):
+        mask = rows["opcode"] == code
+        _check_lengths(int(code), rows[mask], geometry)
+    if (offset > span.len_bytes).any() or (data_len > span.len_bytes - np.minimum(offset, span.len_bytes)).any():
+        raise UsageError(f"a command's data ends beyond the buffer of {span.len_bytes} bytes")
+    entries = np.zeros(len(rows), NVME_URING_CMD_DTYPE)
+    for name in COMMAND.names or ():
+        if name != "offset":
+            entries[name] = rows[name]
+    entries["nsid"] = geometry.nsid
+    entries["addr"] = np.where(data_len > 0, span.addr + offset, 0)
+    columns = [Column(place, entries[name]) for name, (_, place, *_) in (NVME_URING_CMD_DTYPE.fields or {}).items()]
+    buf_index = pool.buf_indices(entries["addr"], data_len, span) if data_len.all() else -1
+    return Batch(len(rows), bytes(NVME_URING_CMD_DTYPE.itemsize), columns, buf_index=buf_index, keep=span.owner)
+
+
+def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> None:
+    data_len = rows["data_len"]
+    needed: Any
+    if opcode in _MOVES_BLOCKS:
+        needed = ((rows["cdw12"] & 0xFFFF).astype(np.uint64) + 1) * np.uint64(geometry.block_bytes)
+        _refuse_separate_metadata(geometry)
+    elif direction(opcode) is Direction.NONE:
+        needed = np.uint64(0)
+    else:
+        lengths = [io_data_len(Command(opcode, None, *row.tolist()[1:10]), geometry.block_bytes) for row in rows]
+        needed = np.array(
+            [own if known is None else known for own, known in zip(data_len, lengths, strict=True)], np.uint64
+        )
+    wrong = data_len != needed
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        moved = np.broadcast_to(needed, data_len.shape)[i]
+        what = describe(Command(opcode, None, *rows[i].tolist()[1:10]))
+        raise UsageError(f"{what}: the command moves {moved} bytes, and its data_len is {data_len[i]}")
+    limit = geometry.max_append_bytes if opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes
+    if data_len.max() > limit:
+        raise UsageError(f"{describe(Command(opcode))}: {data_len.max()} bytes, and one command takes at most {limit}")
+
+
+def _refuse_separate_metadata(geometry: Geometry) -> None:
+    if geometry.separate_metadata:
+        raise UsageError(
+            f"the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of its own, which this "
+            "version cannot pass"
+        )
+
+
+def unsigned(name: str, values: ArrayLike) -> NDArray[np.uint64]:
+    """An array of integers from 0 to 2**64 - 1, contiguous and ours. Raises UsageError where one is something else."""
+    array = np.asarray(values)
+    if array.size == 0:
+        return np.zeros(array.shape, np.uint64)
+    if array.dtype.kind not in "ui":
+        raise UsageError(f"{name} is an array of {array.dtype}: it takes integers from 0 to 2**64 - 1")
+    if array.dtype.kind == "i" and int(array.min()) < 0:
+        raise UsageError(f"{name} has {int(array.min())}: it takes integers from 0 to 2**64 - 1")
+    return array.astype(np.uint64)
