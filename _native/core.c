@@ -42,6 +42,7 @@ struct aionvme_ring {
 	struct aionvme_batch *batches[BATCHES]; /* by slot */
 	unsigned under_way;			/* how many */
 	unsigned unsubmitted;			/* entries of theirs that are yet to be submitted */
+	unsigned batched;			/* entries of theirs that were and have not completed */
 	unsigned depth;				/* batches are submitted while less than this is in flight */
 	int eventfd;
 	unsigned in_flight; /* taken by the kernel, not yet reaped: what a polled ring has to enter for */
@@ -126,12 +127,19 @@ unsigned aionvme_ring_overflow(const struct aionvme_ring *ring)
 	return __atomic_load_n(ring->ring.cq.koverflow, __ATOMIC_RELAXED);
 }
 
-/* How many entries of batches may be submitted. */
+/*
+ * How many entries of batches may be submitted: what single ones leave of the depth, or what is missing of the quarter that is the
+ * batches' in any case.
+ */
 static unsigned room(const struct aionvme_ring *ring)
 {
-	const unsigned taken = ring->in_flight + io_uring_sq_ready(&ring->ring);
+	const unsigned taken = ring->in_flight + io_uring_sq_ready(&ring->ring), space = io_uring_sq_space_left(&ring->ring);
+	const unsigned share = ring->depth < 8 ? 1 : ring->depth / 4;
+	unsigned n = taken < ring->depth ? ring->depth - taken : 0;
 
-	return taken < ring->depth ? ring->depth - taken : 0;
+	if (ring->batched < share && n < share - ring->batched)
+		n = share - ring->batched;
+	return n < space ? n : space;
 }
 
 unsigned aionvme_ring_queued(const struct aionvme_ring *ring)
@@ -328,6 +336,7 @@ static void fill_from_batch(struct aionvme_ring *ring, struct aionvme_batch *bat
 	}
 	batch->submitted = end;
 	ring->unsubmitted -= n;
+	ring->batched += n;
 }
 
 /* The same from the batches, each getting a share of the room. */
@@ -388,6 +397,7 @@ static void store(struct aionvme_ring *ring, struct aionvme_batch *batch, const 
 {
 	struct aionvme_completion *completion = &batch->completions[(uint32_t)cqe->user_data];
 
+	ring->batched--;
 	completion->status = cqe->res > 0 ? cqe->res : 0;
 	completion->error = cqe->res < 0 ? -cqe->res : 0;
 	completion->result = cqe->big_cqe[0];

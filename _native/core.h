@@ -177,8 +177,8 @@ int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *bat
  * @cqes:     Where completions go.
  * @max:      How many of them at most, at least 1.
  *
- * Batches fill up what is in flight to the size that the submission queue was asked for. While one makes progress, the tick goes on
- * with it for up to AIONVME_TICK_NS.
+ * Batches fill up what is in flight to the size that the submission queue was asked for, and have a quarter of that in any case.
+ * While one makes progress, the tick goes on with it for up to AIONVME_TICK_NS.
  *
  * An entry that was accepted but that the kernel had no room for (-EAGAIN, -EBUSY) stays queued and is submitted by a later
  * tick; see aionvme_ring_queued().

@@ -37,6 +37,7 @@ class BatchCommands(ABC):
     async def read_many(self, slba: ArrayLike, nlb: ArrayLike, into: Buffer) -> Completions:
         """Read ``nlb`` blocks (one number, or one for each) from each of ``slba``, one after the other into a buffer of exactly
         that size."""
+        self._check_usable()
         span = span_of(into, writable=True)
         return await self._run_batch(blocks_batch(NvmOpcode.READ, slba, nlb, span, self._geometry, self._pool))
 
@@ -45,12 +46,14 @@ class BatchCommands(ABC):
 
         They are in flight together and complete in any order: on a zoned namespace use :meth:`append_many`.
         """
+        self._check_usable()
         span = span_of(data, writable=False)
         return await self._run_batch(blocks_batch(NvmOpcode.WRITE, slba, nlb, span, self._geometry, self._pool))
 
     async def append_many(self, zslba: ArrayLike, nlb: ArrayLike, data: Buffer) -> Completions:
         """Append ``nlb`` blocks (one number, or one for each) to the zone that starts at each of ``zslba``, from one after the
         other in the buffer; ``result`` says at which LBA each is."""
+        self._check_usable()
         if (unsigned("zslba", zslba) % np.uint64(self.zsze)).any():
             raise UsageError(f"an LBA in zslba does not start a zone: zones have {self.zsze:#x} blocks")
         span = span_of(data, writable=False)
@@ -66,10 +69,12 @@ class BatchCommands(ABC):
         commands move, as with :meth:`~aionvme.Namespace.submit`; a command of which the library does not know it is only taken
         in an array.
         """
+        self._check_usable()
         if not isinstance(commands, np.ndarray):
             rows = rows_of([plain(command) for command in commands], self._geometry)
         elif commands.dtype == COMMAND and commands.ndim == 1:
-            rows = commands
+            # A plain array of our own: what is checked is what is submitted, whatever a subclass or another thread does.
+            rows = np.array(commands, copy=True, subok=False)
         else:
             raise UsageError(f"an array of {commands.dtype}: commands come in a list of dtype aionvme.COMMAND")
         filled = any(direction(int(opcode)) & Direction.CONTROLLER_TO_HOST for opcode in np.unique(rows["opcode"]))
@@ -80,6 +85,10 @@ class BatchCommands(ABC):
     @abstractmethod
     def zsze(self) -> int:
         """Size of every zone in logical blocks."""
+
+    @abstractmethod
+    def _check_usable(self) -> None:
+        """Raise unless commands can be submitted from here: before buffers are looked up, which is this thread's alone."""
 
     @abstractmethod
     async def _run_batch(self, batch: Batch) -> Completions:

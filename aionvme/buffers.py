@@ -137,10 +137,11 @@ class BufferPool:
 
     def _release_dead(self) -> None:
         while self._dead:
-            memory = self._dead.popleft()
+            memory = self._dead[0]
             base = span_of(memory, writable=True).addr
             first = bisect_left(self._starts, base)
             last = bisect_left(self._starts, base + len(memory))
             for _, buf_index in self._chunks[first:last]:
                 self._unregister(buf_index)
             del self._starts[first:last], self._chunks[first:last]
+            self._dead.popleft()

@@ -250,6 +250,9 @@ class Namespace(ZoneCommands, BatchCommands):
                 raise nvme_error(completion.status, f"{describe(command)} on {self.target}")
         return completions
 
+    def _check_usable(self) -> None:
+        self._io.check_usable()
+
     async def _run_batch(self, batch: Batch) -> Completions:
         if batch.n:
             await self._io.run_batch(batch, self._limiter)

@@ -39,6 +39,9 @@ COMMAND = np.dtype(
 )
 """A command of an array: its fields as in :class:`~aionvme.Command`, and where in the buffer its data is, in bytes."""
 
+DATA_LEN_MAX = (1 << 32) - 1
+"""What the field data_len can say."""
+
 _MOVES_BLOCKS = (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE, NvmOpcode.ZONE_APPEND)
 
 
@@ -61,7 +64,7 @@ def blocks_batch(
         least, most = int(counts.min()), int(counts.max())
     block_bytes = geometry.block_bytes
     limit_bytes = geometry.max_append_bytes if opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes
-    limit = min(limit_bytes // block_bytes, nvm.NLB_MAX)
+    limit = min(limit_bytes // block_bytes, nvm.NLB_MAX, DATA_LEN_MAX // block_bytes)
     if least < 1 or most > limit:
         raise UsageError(f"nlb from {least} to {most}: one command takes 1 to {limit} blocks")
     # No sum below overflows: the first of these bounds every LBA, the second is only reached where that holds.
@@ -103,6 +106,8 @@ def rows_of(commands: Sequence[Command], geometry: Geometry) -> NDArray[np.void]
             raise UsageError(
                 f"{describe(command)}: how much data it moves is not known; say so in an array of aionvme.COMMAND"
             )
+        if needed > DATA_LEN_MAX:
+            raise UsageError(f"{describe(command)}: it moves {needed} bytes, more than any command can")
         dwords = (command.cdw10, command.cdw11, command.cdw12, command.cdw13, command.cdw14, command.cdw15)
         rows[i] = (command.opcode, command.cdw2, command.cdw3, *dwords, command.timeout_ms, 0, needed)
     rows["offset"] = np.cumsum(rows["data_len"], dtype=np.uint64) - rows["data_len"]
@@ -162,7 +167,10 @@ def _refuse_separate_metadata(geometry: Geometry) -> None:
 
 def unsigned(name: str, values: ArrayLike) -> NDArray[np.uint64]:
     """An array of integers from 0 to 2**64 - 1, contiguous and ours. Raises UsageError where one is something else."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"{name} is no array of integers: {error}") from None
     if array.size == 0:
         return np.zeros(array.shape, np.uint64)
     if array.dtype.kind not in "ui":

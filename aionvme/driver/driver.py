@@ -108,7 +108,9 @@ class Driver:
             for i, (res, result) in enumerate(request.outcomes):
                 batch.completions[i] = (max(res, 0), max(-res, 0), result, 0)
         if batch.stopped_at < batch.n:
+            batch.completions["errno"][batch.stopped_at :] = errno.ECANCELED
             self.check_usable()
+            await self._host.checkpoint_if_cancelled()  # on trio the wait does not raise
 
     async def _carry_out(self, request: Request, submissions: Iterable[Submission], *, heedless: bool) -> None:
         """Submit one after the other until one has failed, or ``heedless`` all, and wait until they have completed."""
@@ -143,14 +145,17 @@ class Driver:
 
         request.pending = 1
         request.stop = stop
+        self._next_user_data += batch.n
         self._host.kick()
         self._batches[batch] = request
         try:
             self.queue.stage_batch(batch)
+            await self._host.wait(request)
         except BaseException:
-            del self._batches[batch]  # should the queue have it all the same, the queue keeps it
+            # Closed by force, or a signal's handler raised: no more of it is submitted, and our table keeps it until it ends.
+            if request.pending:
+                stop()
             raise
-        await self._host.wait(request)
         request.raise_error()
 
     async def _pass(self, limiter: Limiter, len_bytes: int) -> bool:
@@ -229,8 +234,7 @@ class Driver:
             if self._state is _State.CLOSING or self._state is _State.BROKEN:
                 self._host.close()
                 self._close_queue()
-        if drained.error is not None:
-            raise drained.error
+        drained.raise_error()
 
     def __del__(self) -> None:
         if getattr(self, "_host", None) is None or self._state in (_State.CLOSED, _State.FORKED):
@@ -287,8 +291,7 @@ class Driver:
     def _end_batches(self) -> bool:
         ended = self.queue.ended_batches()
         for batch in ended:
-            request = self._batches.pop(batch, None)
-            if request is not None:
+            if (request := self._batches.pop(batch, None)) is not None:
                 request.pending = 0
                 self._host.wake(request)
         return bool(ended)

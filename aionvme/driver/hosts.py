@@ -132,7 +132,7 @@ class AsyncioHost:
             while request.pending:
                 await self._park(request)
         except asyncio.CancelledError:
-            if request.stop is not None:
+            if request.stop is not None and request.pending:
                 request.stop()
             with anyio.CancelScope(shield=True):
                 while request.pending:
@@ -232,7 +232,7 @@ class TrioHost:
         """See :meth:`Host.wait`."""
 
         def refuse(_: object) -> "trio.lowlevel.Abort":
-            if request.stop is not None:
+            if request.stop is not None and request.pending:
                 request.stop()
             failed: trio.lowlevel.Abort = self._trio.lowlevel.Abort.FAILED
             return failed

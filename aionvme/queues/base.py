@@ -26,7 +26,7 @@ class Queue(Protocol):
 
     @property
     def depth(self) -> int:
-        """Most commands that may be staged or in flight at a time."""
+        """Most commands that may be staged one by one or in flight so; batches fill up what these leave, or take a quarter."""
 
     @property
     def detour(self) -> str:

@@ -61,6 +61,9 @@ class EmulatedQueue:
         if batch in self._batches:
             batch.stopped_at = self._batches[batch].submitted
             self._end_if_done(batch)
+        else:  # it never got here
+            batch.stopped_at = 0
+            self._ended.append(batch)
 
     def ended_batches(self) -> list[Batch]:
         """Those that ended in the last tick, or were stopped with nothing in flight."""
@@ -113,7 +116,10 @@ class EmulatedQueue:
 
     def _schedule_batches(self, now: int) -> None:
         for batch, progress in self._batches.items():
-            while progress.submitted < batch.stopped_at and len(self._due) < self.depth:
+            # A quarter of the queue is theirs, however many commands come one by one.
+            while progress.submitted < batch.stopped_at and (
+                len(self._due) < self.depth or len(self._members) < max(1, self.depth // 4)
+            ):
                 self._members[self._next_member] = (batch, progress.submitted, now)
                 self._schedule(now, self._next_member, batch.entry(progress.submitted))
                 self._next_member -= 1

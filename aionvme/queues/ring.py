@@ -103,6 +103,7 @@ class RingQueue:
         self._eventfd: int | None = None
         self._armed = False
         self._batches: dict[Batch, _PackedBatch] = {}
+        self._stopped_early: list[Batch] = []
         self._free_buffers = list(range(REGISTERED_BUFFERS - 1, -1, -1))
 
         self._ring = _open_ring(depth, iopoll=kind != "interrupt")
@@ -157,9 +158,10 @@ class RingQueue:
     def stop_batch(self, batch: Batch) -> None:
         """Have the core submit no more of a batch."""
         packed = self._batches.get(batch)
-        if packed is None:
-            return
-        if packed.added:
+        if packed is None:  # it never got here
+            batch.stopped_at = 0
+            self._stopped_early.append(batch)
+        elif packed.added:
             lib.aionvme_ring_stop_batch(self._ring, packed.batch)
             batch.stopped_at = packed.batch.n
         else:
@@ -172,6 +174,9 @@ class RingQueue:
             del self._batches[batch]
         if ended:
             self._add_batches()
+        if self._stopped_early:
+            ended += self._stopped_early
+            self._stopped_early = []
         return ended
 
     def _batches_moved(self) -> bool:
@@ -186,8 +191,10 @@ class RingQueue:
     def _add_batches(self) -> None:
         for packed in self._batches.values():
             if not packed.added and packed.batch.n:
-                packed.added = lib.aionvme_ring_add_batch(self._ring, packed.batch) == 0
-                if not packed.added:
+                # In this order, because a signal's handler may raise in between: a batch must not be added twice.
+                packed.added = True
+                if lib.aionvme_ring_add_batch(self._ring, packed.batch) < 0:
+                    packed.added = False
                     break
 
     def _pack_batch(self, batch: Batch) -> "_PackedBatch":

@@ -27,6 +27,7 @@ class SplitQueue(ABC):
             raise
         self._better_in_flight = 0
         self._other_in_flight = 0
+        self._better_batches: set[Batch] = set()
 
     @abstractmethod
     def takes(self, entry: bytes, buf_index: int) -> bool:
@@ -49,21 +50,22 @@ class SplitQueue(ABC):
     def stage_batch(self, batch: Batch) -> None:
         """Put a batch on the better ring where that takes all of it."""
         if self.takes_batch(batch):
-            self._better.stage_batch(batch)
+            self._better_batches.add(batch)
             self._better_in_flight += 1
+            self._better.stage_batch(batch)
         else:
             batch.buf_index = -1
-            self._other.stage_batch(batch)
             self._other_in_flight += 1
+            self._other.stage_batch(batch)
 
     def stop_batch(self, batch: Batch) -> None:
         """Stop it on the ring that has it."""
-        self._better.stop_batch(batch)
-        self._other.stop_batch(batch)
+        (self._better if batch in self._better_batches else self._other).stop_batch(batch)
 
     def ended_batches(self) -> list[Batch]:
         """Those of both rings."""
         better, other = self._better.ended_batches(), self._other.ended_batches()
+        self._better_batches.difference_update(better)
         self._better_in_flight -= len(better)
         self._other_in_flight -= len(other)
         return better + other

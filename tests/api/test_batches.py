@@ -181,6 +181,45 @@ async def test_cancelling_stops_the_rest(place: Place) -> None:
         assert all_well(await ns.read_many([0, 1], 1, np.zeros(8192, np.uint8)))
 
 
+async def test_a_cancelled_array_is_never_taken_for_a_done_one(place: Place) -> None:
+    """The task does not go on as if all had been written: on every loop the cancellation is raised out of the call."""
+    async with place.open(place.nvm_4096, depth=4) as ns:
+        went_on = False
+        with anyio.move_on_after(0.02) as scope:
+            await ns.write_many(np.zeros(20000, int), 1, np.zeros(20000 * 4096, np.uint8))
+            went_on = True
+        assert scope.cancelled_caught
+        assert not went_on
+
+
+async def test_a_coroutine_closed_by_force_submits_no_more(place: Place) -> None:
+    """Nobody awaits the array any more: what was submitted completes, the rest is not begun, and closing does not hang."""
+    async with place.open(place.nvm_4096, depth=4) as ns:
+        waiting = ns.read_many(np.zeros(20000, int), 1, np.zeros(20000 * 4096, np.uint8))
+        waiting.send(None)
+        waiting.close()
+        with anyio.fail_after(20):
+            while ns._io.in_flight:
+                await anyio.sleep(0.001)
+        await ns.read(0, 1)
+
+
+async def test_single_commands_do_not_starve_an_array(place: Place) -> None:
+    """As many tasks as the queue is deep, with a command each all the time: an array gets through beside them."""
+    async with place.open(place.nvm_4096, depth=4) as ns, anyio.create_task_group() as tasks:
+
+        async def busy() -> None:
+            while True:
+                await ns.read(0, 1)
+
+        for _ in range(8):
+            tasks.start_soon(busy)
+        await anyio.sleep(0.01)
+        with anyio.fail_after(20):
+            assert all_well(await ns.read_many(np.arange(50), 1, np.zeros(50 * 4096, np.uint8)))
+        tasks.cancel_scope.cancel()
+
+
 async def test_closing_ends_what_is_left(place: Place) -> None:
     """A namespace that closes under an array: what was submitted completes, and the task is told that it closed."""
     ended: list[type[BaseException] | None] = []
@@ -200,6 +239,25 @@ async def test_closing_ends_what_is_left(place: Place) -> None:
     assert ended in ([aionvme.ClosedError], [None])
 
 
+async def test_on_another_thread(nvm: aionvme.Namespace) -> None:
+    """Refused before anything is looked up, and the registered buffers stay what they are."""
+    buffer = nvm.alloc(nvm.lba_size)
+    registered = len(nvm._pool._starts)
+    other = nvm.alloc(nvm.lba_size)
+    del other
+
+    def call() -> None:
+        for method in (nvm.read_many, nvm.write_many):
+            with pytest.raises(aionvme.WrongLoopError):
+                method([0], 1, buffer).send(None)
+        with pytest.raises(aionvme.WrongLoopError):
+            nvm.submit_many([]).send(None)
+
+    await anyio.to_thread.run_sync(call)
+    assert all_well(await nvm.read_many([0], 1, buffer))
+    assert len(nvm._pool._starts) == registered
+
+
 async def test_nothing_is_nothing(nvm: aionvme.Namespace) -> None:
     """Empty arrays give empty completions."""
     assert len(await nvm.read_many([], 1, bytearray())) == 0
@@ -214,6 +272,7 @@ async def test_nothing_is_nothing(nvm: aionvme.Namespace) -> None:
         ([0.5], 1, 1, "array of float64"),
         ([-1], 1, 1, "has -1"),
         (["0"], 1, 1, "it takes integers"),
+        ([[1], [1, 2]], 1, 1, "no array of integers"),
         ([[0, 1]], 1, 2, "shape"),
         ([0, 1], [1], 2, "shape"),
         ([0], 0, 0, "nlb from 0"),
@@ -256,6 +315,12 @@ async def test_bad_commands(nvm: aionvme.Namespace) -> None:
             await nvm.submit_many(wrong, bytearray(size))
     with pytest.raises(aionvme.UsageError, match="beyond the buffer"):
         await nvm.submit_many(row)
+    masked = np.ma.MaskedArray(row.copy(), mask=True)
+    masked.data["cdw12"] = 1
+    with pytest.raises(aionvme.UsageError, match="moves"):
+        await nvm.submit_many(masked, bytearray(size))
+    with pytest.raises(aionvme.UsageError, match="more than any command"):
+        await nvm.submit_many([aionvme.Command(0x7A, cdw12=0xFFFF_FFFF)], bytearray(size))
     with pytest.raises(aionvme.UsageError, match="is not known"):
         await nvm.submit_many([aionvme.Command(0xC2)], bytearray(size))
     with pytest.raises(aionvme.UsageError, match=r"dtype aionvme\.COMMAND"):
