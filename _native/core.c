@@ -436,7 +436,8 @@ int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes,
 {
 	const bool polled = ring->ring.flags & IORING_SETUP_IOPOLL;
 	unsigned reaped = 0, taken = 0, enters = 0;
-	uint64_t now = 0, deadline = 0;
+	const uint64_t deadline = ring->unsubmitted ? now_ns() + AIONVME_TICK_NS : 0;
+	uint64_t now = 0;
 	bool more;
 
 	*accepted = fill(ring, sqes, n);
@@ -444,11 +445,7 @@ int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes,
 		unsigned stored, got;
 
 		if (ring->unsubmitted)
-			now = now_ns();
-		if (!deadline)
-			deadline = now + AIONVME_TICK_NS;
-		if (ring->unsubmitted)
-			fill_from_batches(ring, now);
+			fill_from_batches(ring, now_ns());
 		/* What has been posted is reaped before a polled ring is asked for more. */
 		if (io_uring_sq_ready(&ring->ring) || work_pending(ring) ||
 		    (polled && ring->in_flight && io_uring_cq_ready(&ring->ring) < max)) {

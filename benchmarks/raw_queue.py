@@ -146,8 +146,8 @@ def report(result: dict[str, Any]) -> str:
         f"Written by `benchmarks/raw_queue.py`, whose head says what was measured and how. Guest: Linux {machine['guest']}, "
         f"two processors, {machine['emulator']} without KVM on {machine['cpu']}, Linux {machine['host']}.",
         "The instructions are what a read costs, and repeat to a few per cent. Reads a second are limited by the emulated "
-        "device, which shares two processors with the guest, and vary by a third from run to run: at small depths, where the "
-        "device is what is waited for, no path is ahead of polling.",
+        "device, which shares two processors with the guest, and are noisy, as neighbouring lines show: at small depths, where "
+        "the device is what is waited for, the raw queue is not ahead of polling.",
         "![reads a second and instructions for each read](raw_queue.png)",
     ]
     for size in SIZES:

@@ -83,6 +83,15 @@ def place(request: pytest.FixtureRequest) -> Place:
     return place
 
 
+def leave_by_force(waiting: Any, how: str) -> None:
+    """Have a coroutine end where it waits, without its loop: closed, or with an exception thrown into it."""
+    if how == "close":
+        waiting.close()
+    else:
+        with pytest.raises(KeyError):
+            waiting.throw(KeyError("boom"))
+
+
 @pytest.fixture(params=["nvm_512", "nvm_4096"])
 async def nvm(request: pytest.FixtureRequest, place: Place) -> AsyncIterator[aionvme.Namespace]:
     """A conventional namespace, with each block size."""

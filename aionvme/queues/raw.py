@@ -20,7 +20,7 @@ from aionvme.queues.split import SplitQueue
 PAGE_SIZE = 4096
 
 FREED_WITHIN_S = 0.2
-"""A queue is free again some milliseconds after the process that had it has died."""
+"""A queue is free again some milliseconds after its process has died: opening waits for that, and the loop with it."""
 
 
 def why_not_raw(device: GenericDevice) -> str | None:

@@ -13,6 +13,7 @@ import trio
 import trio.lowlevel
 
 import aionvme
+from tests.conftest import leave_by_force
 
 SLOW = "emu:nvm?lba=4096&latency=20ms"
 
@@ -27,11 +28,7 @@ async def test_a_waiter_that_leaves_by_force_gives_its_place_on(how: str) -> Non
             await anyio.lowlevel.checkpoint()
         waiting = ns.read(1, 1)
         waiting.send(None)
-        if how == "close":
-            waiting.close()
-        else:
-            with pytest.raises(KeyError):
-                waiting.throw(KeyError("boom"))
+        leave_by_force(waiting, how)
         with anyio.fail_after(5):
             await ns.read(2, 1)
 
@@ -44,11 +41,7 @@ async def test_a_waiter_that_leaves_by_force_in_flight_is_not_woken(how: str) ->
         waiting = ns.read(1, 1)
         waiting.send(None)
         assert ns._io.submitted == 1
-        if how == "close":
-            waiting.close()
-        else:
-            with pytest.raises(KeyError):
-                waiting.throw(KeyError("boom"))
+        leave_by_force(waiting, how)
         with anyio.fail_after(5):
             await anyio.sleep(0.1)
             await ns.read(2, 1)

@@ -24,6 +24,7 @@ from aionvme import Limiter
 from aionvme.driver import limiter as module
 from aionvme.driver.limiter import BURST_S
 from aionvme.nvme.command import decode
+from tests.conftest import leave_by_force
 
 NEVER = 1e-3
 """Commands a second: after the first, nothing passes in the time of a test."""
@@ -340,11 +341,7 @@ async def test_who_leaves_the_line_leaves_everything(how: str, before: str) -> N
             else:
                 waiting: Any = tenant.read(1, 1)
                 waiting.send(None)
-                if how == "close":
-                    waiting.close()
-                else:
-                    with pytest.raises(KeyError):
-                        waiting.throw(KeyError("boom"))
+                leave_by_force(waiting, how)
             assert ns._io.submitted == 1
         with anyio.fail_after(5):
             await tenant.read(2, 1)

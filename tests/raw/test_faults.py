@@ -145,9 +145,8 @@ async def test_a_cancelled_task_leaves_when_its_command_ends(slow: str) -> None:
         data = np.full(512, 0x5A, np.uint8)
         await ns.write(77, data)
         into = np.zeros(512, np.uint8)
-        with anyio.move_on_after(0.05) as scope:
+        with anyio.move_on_after(0.05):
             await ns.read(77, 1, into=into)
-        assert scope.cancelled_caught or (into == data).all()
         assert ns._io.in_flight == 0
         assert (into == data).all()
 

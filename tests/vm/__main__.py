@@ -32,7 +32,6 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--polled-queues", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--raw-queues", type=int, metavar="N", help="of a kernel that has them (default: 2)")
-    parser.add_argument("--append", action="append", default=[], metavar="ARG", help="one more argument for the kernel")
     parser.add_argument(
         "--icount", action="store_true", help="the guest's clock counts instructions, a nanosecond each"
     )
@@ -55,7 +54,6 @@ def main() -> int:
             cpus=options.cpus,
             polled_queues=options.polled_queues,
             raw_queues=options.raw_queues,
-            append=options.append,
             icount=options.icount,
             timeout=options.timeout,
         )

@@ -37,7 +37,6 @@ def run_in_vm(
     cpus: int = 2,
     polled_queues: int = 2,
     raw_queues: int | None = None,
-    append: Sequence[str] = (),
     icount: bool = False,
     timeout: float = 900.0,
     output: BinaryIO | None = None,
@@ -45,7 +44,7 @@ def run_in_vm(
     """Run ``command`` in a guest, in the project root, and return its exit code.
 
     What it prints goes to ``output`` (stdout by default) while it runs.  ``kernel`` is a series of Debian's, "raw", or
-    the path of a bzImage (`kernel.boot_files`); ``append`` are more arguments for it.  With ``icount`` the guest's
+    the path of a bzImage (`kernel.boot_files`); With ``icount`` the guest's
     clock counts instructions.  ``timeout``, in seconds, is for the run as a whole, but not for fetching or building the
     kernel.
 
@@ -63,7 +62,7 @@ def run_in_vm(
         raise VmError("Debian's kernels have no raw queues: choose kernel raw")
     results = Path(os.environ.get("AIONVME_VM_RESULTS") or root / "results").absolute()
     results.mkdir(parents=True, exist_ok=True)
-    machine = Machine(cpus, polled_queues, raw_queues, tuple(append), icount, CONTROLLERS)
+    machine = Machine(cpus, polled_queues, raw_queues, icount, CONTROLLERS)
 
     def attempt() -> int:
         with TemporaryDirectory(prefix="aionvme-vm-") as scratch:

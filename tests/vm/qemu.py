@@ -22,12 +22,11 @@ _KVM_CREATE_VM = 0xAE01
 
 @dataclass(frozen=True)
 class Machine:
-    """What is chosen for one run; ``append`` are more arguments for the kernel."""
+    """What is chosen for one run."""
 
     cpus: int
     polled_queues: int
     raw_queues: int | None
-    append: tuple[str, ...]
     icount: bool
     controllers: tuple[Controller, ...]
 
@@ -90,7 +89,6 @@ def _kernel_arguments(machine: Machine, boot: BootFiles) -> Iterator[str]:
     if machine.raw_queues is not None:
         yield f"nvme.raw_queues={machine.raw_queues}"
     yield f"NAMESPACES={sum(len(controller.namespaces) for controller in machine.controllers)}"
-    yield from machine.append
 
 
 def _accelerator(machine: Machine, boot: BootFiles) -> list[str]:
