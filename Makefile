@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 
 test: lint test-host test-vm
 	@echo "== tests by path"
-	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/guest.json
+	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/pure.json $(RESULTS)/guest.json
 
 lint: $(VENV)/.test
 	@echo "== ruff and mypy"
@@ -33,6 +33,9 @@ test-host: $(VENV)/.test
 	@mkdir -p $(RESULTS)
 	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m pytest -q
 
+	@echo "== once more what awaits, with the hot path in pure Python"
+	@AIONVME_PURE=1 AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m pytest -q tests/api tests/loops tests/native \
+		--deselect tests/native/test_core_c.py --deselect tests/native/test_ring_queue.py
 test-vm: $(VENV)/.test
 	@echo "== the API tests in a virtual machine, against a real NVMe driver and QEMU's controller"
 	@mkdir -p $(RESULTS)
@@ -70,4 +73,4 @@ $(VENV)/.test: $(NATIVE)
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .cache build *.egg-info aionvme/_core.*.so aionvme/_core.c
+	rm -rf $(VENV) .cache build *.egg-info aionvme/*.so aionvme/_core.c

@@ -21,6 +21,8 @@ ffibuilder.cdef("""
         struct aionvme_completion *completions;
         uint32_t submitted; uint32_t completed; ...;
     };
+    struct aionvme_polls { uint64_t polls; uint64_t empty; uint64_t spared; };
+    struct aionvme_latencies { uint64_t counts[...]; uint64_t total_ns; uint64_t max_ns; };
     struct aionvme_ring;
 
     int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out);
@@ -39,8 +41,15 @@ ffibuilder.cdef("""
                           struct aionvme_cqe *cqes, unsigned max);
     int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
     int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
+    uint64_t aionvme_ring_submitted(const struct aionvme_ring *ring);
+    int aionvme_ring_record(struct aionvme_ring *ring, struct aionvme_latencies *to);
+    struct aionvme_polls aionvme_ring_polls(const struct aionvme_ring *ring);
+    int aionvme_ring_linger(struct aionvme_ring *ring, uint64_t ns);
+    unsigned aionvme_latency_bucket(uint64_t ns);
+    bool aionvme_ring_busy(const struct aionvme_ring *ring);
     unsigned aionvme_ring_queued(const struct aionvme_ring *ring);
 
+    #define AIONVME_LATENCY_BUCKETS ...
     #define IORING_SETUP_IOPOLL ...
     #define IORING_SETUP_DEFER_TASKRUN ...
     #define IORING_URING_CMD_FIXED ...

@@ -29,6 +29,14 @@ _Static_assert(sizeof(struct aionvme_cqe) == 2 * sizeof(struct io_uring_cqe), "a
 /* How often one tick enters the kernel for deferred work: each enter runs about 20 pieces, and a tick must stay short. */
 #define ENTERS_PER_TICK 4
 
+/* The longest waits until a polled ring is asked for completions, first and again, and the least by which they grow. */
+#define POLL_WAIT_MAX_NS  100000
+#define POLL_AGAIN_MAX_NS 500000
+#define POLL_STEP_NS	  200
+
+/* After lingering in vain up to 2 to this power callers are sent on at once. */
+#define VAIN_MAX 6
+
 /* The raw queues' calls of io_uring_register. Mainline came to use both numbers otherwise: 26 in 6.8, 27 in 6.9. */
 #define IORING_REGISTER_QUEUE	26
 #define IORING_UNREGISTER_QUEUE 27
@@ -45,8 +53,18 @@ struct aionvme_ring {
 	unsigned batched;			/* entries of theirs that were and have not completed */
 	unsigned depth;				/* batches are submitted while less than this is in flight */
 	int eventfd;
+	uint64_t submitted, reaped; /* how many, so far */
 	unsigned in_flight; /* taken by the kernel, not yet reaped: what a polled ring has to enter for */
 	bool has_queue;
+	struct aionvme_latencies *latencies; /* where they are recorded, or NULL */
+	uint64_t recording_since;
+	uint64_t *submitted_ns;		     /* of the entry in each slot, 0 where it is not known */
+	unsigned stamped;		     /* the submission queue's tail up to which it has been noted */
+	struct aionvme_polls polls;
+	uint64_t poll_ns;	/* when to poll */
+	uint64_t poll_wait_ns;	/* how long after something has happened that is, as a rule */
+	uint64_t again_ns;	/* how long after polling in vain, or 0 */
+	unsigned vain, skip;		/* how often lingering was in vain, and how often not to try again */
 };
 
 static unsigned sq_flags(const struct aionvme_ring *ring)
@@ -58,6 +76,19 @@ static unsigned sq_flags(const struct aionvme_ring *ring)
 static bool work_pending(const struct aionvme_ring *ring)
 {
 	return sq_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out)
@@ -114,6 +145,7 @@ void aionvme_ring_close(struct aionvme_ring *ring)
 	ring_unmap(&ring->ring);
 	if (ring->eventfd >= 0)
 		close(ring->eventfd);
+	free(ring->submitted_ns);
 	free(ring);
 }
 
@@ -147,6 +179,16 @@ unsigned aionvme_ring_queued(const struct aionvme_ring *ring)
 	const unsigned more = room(ring);
 
 	return io_uring_sq_ready(&ring->ring) + (ring->unsubmitted < more ? ring->unsubmitted : more);
+}
+
+uint64_t aionvme_ring_submitted(const struct aionvme_ring *ring)
+{
+	return ring->submitted;
+}
+
+bool aionvme_ring_busy(const struct aionvme_ring *ring)
+{
+	return ring->in_flight || ring->unsubmitted || io_uring_sq_ready(&ring->ring);
 }
 
 int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batch)
@@ -277,12 +319,9 @@ void aionvme_ring_disarm(struct aionvme_ring *ring)
 	(void)!eventfd_read(ring->eventfd, &count);
 }
 
-static uint64_t now_ns(void)
+struct aionvme_sqe *aionvme_ring_next_sqe(struct aionvme_ring *ring)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return (struct aionvme_sqe *)io_uring_get_sqe(&ring->ring);
 }
 
 /* Copy entries into the submission queue until it is full; returns how many. The kernel sees none of them before ring_enter(). */
@@ -361,11 +400,69 @@ static void fill_from_batches(struct aionvme_ring *ring, uint64_t now)
 	}
 }
 
+unsigned aionvme_latency_bucket(uint64_t ns)
+{
+	const unsigned shift = ns < 128 ? 0 : 56 - __builtin_clzll(ns);
+
+	return shift * 128 + (ns >> shift);
+}
+
+int aionvme_ring_record(struct aionvme_ring *ring, struct aionvme_latencies *to)
+{
+	if (!ring->submitted_ns)
+		ring->submitted_ns = calloc(ring->depth, sizeof(*ring->submitted_ns));
+	if (!ring->submitted_ns)
+		return -ENOMEM;
+	/* What is in flight is left out: nobody noted when it was submitted. */
+	memset(ring->submitted_ns, 0, ring->depth * sizeof(*ring->submitted_ns));
+	ring->stamped = ring->ring.sq.sqe_tail;
+	ring->recording_since = now_ns();
+	ring->latencies = to;
+	return 0;
+}
+
+static void count(struct aionvme_latencies *latencies, uint64_t ns)
+{
+	latencies->counts[aionvme_latency_bucket(ns)]++;
+	latencies->total_ns += ns;
+	if (ns > latencies->max_ns)
+		latencies->max_ns = ns;
+}
+
+/* The slot of an entry, by its user_data; the ring's size where it has none. */
+static unsigned slot_of(const struct aionvme_ring *ring, uint64_t user_data)
+{
+	const unsigned slot = user_data & ((1u << AIONVME_SLOT_BITS) - 1);
+
+	return user_data & AIONVME_BATCH_USER_DATA || slot >= ring->depth ? ring->depth : slot;
+}
+
+/* Note when the entries that are new in the submission queue were submitted: now. */
+static void stamp(struct aionvme_ring *ring)
+{
+	const struct io_uring_sq *sq = &ring->ring.sq;
+	const uint64_t now = now_ns();
+
+	for (; ring->stamped != sq->sqe_tail; ring->stamped++) {
+		const unsigned slot = slot_of(ring, sq->sqes[(ring->stamped & (sq->ring_entries - 1)) << 1].user_data);
+
+		if (slot < ring->depth)
+			ring->submitted_ns[slot] = now;
+	}
+}
+
+struct aionvme_polls aionvme_ring_polls(const struct aionvme_ring *ring)
+{
+	return ring->polls;
+}
+
 /* Hand queued entries to the kernel and let it run deferred work or poll, without waiting. 0, or a negative errno. */
 static int ring_enter(struct aionvme_ring *ring)
 {
 	int ret;
 
+	if (ring->latencies)
+		stamp(ring);
 	do
 		ret = io_uring_submit_and_get_events(&ring->ring);
 	while (ret == -EINTR);
@@ -384,6 +481,7 @@ static int ring_enter(struct aionvme_ring *ring)
 	if (ret < 0)
 		return ret;
 	ring->in_flight += ret;
+	ring->submitted += ret;
 	return 0;
 }
 
@@ -401,9 +499,22 @@ static void store(struct aionvme_ring *ring, struct aionvme_batch *batch, const 
 	completion->status = cqe->res > 0 ? cqe->res : 0;
 	completion->error = cqe->res < 0 ? -cqe->res : 0;
 	completion->result = cqe->big_cqe[0];
+	if (ring->latencies && completion->latency_ns >= ring->recording_since)
+		count(ring->latencies, now - completion->latency_ns);
 	completion->latency_ns = now - completion->latency_ns;
 	if (++batch->completed == batch->n)
 		end_batch(ring, batch);
+}
+
+/* Count the latency of a command that came one by one. */
+static void record(struct aionvme_ring *ring, const struct io_uring_cqe *cqe, uint64_t now)
+{
+	const unsigned slot = slot_of(ring, cqe->user_data);
+
+	if (slot == ring->depth || !ring->submitted_ns[slot])
+		return;
+	count(ring->latencies, now - ring->submitted_ns[slot]);
+	ring->submitted_ns[slot] = 0;
 }
 
 /* Take completions until max have been stored in cqes; those of batches go to them. Returns how many were taken in all. */
@@ -422,19 +533,138 @@ static unsigned reap(struct aionvme_ring *ring, struct aionvme_cqe *cqes, unsign
 			break;
 		else
 			memcpy(&cqes[(*stored)++], cqe, sizeof(*cqes));
+		if (!batch && ring->latencies)
+			record(ring, cqe, now);
 		n++;
 	}
 	/* The store-release in here gives the slots back to the kernel, so it comes after the copies. */
 	io_uring_cq_advance(&ring->ring, n);
 	/* A completion reaped in the enter that submitted it is counted before it is subtracted: never below zero. */
 	ring->in_flight -= n;
+	ring->reaped += n;
 	return n;
+}
+
+/*
+ * After a polled ring was entered: when to ask it again, which is worth it as soon as something has completed. Nobody tells when that
+ * was, only whether the first asking was too early. So the wait for that grows by an eighth when it was, and shrinks by a 256th
+ * when it was not, which keeps first askings in vain at one in thirty or so. A command that takes longer than others is asked
+ * for again, each time twice as much later, and says nothing of those to come. No completion waits longer than the longest wait.
+ */
+static void plan_poll(struct aionvme_ring *ring, unsigned found, bool submitted)
+{
+	uint64_t *wait = &ring->poll_wait_ns, next = *wait;
+
+	if (!submitted) {
+		ring->polls.polls++;
+		ring->polls.empty += !found;
+	}
+	if (found && !ring->again_ns)
+		*wait -= *wait / 256;
+	else if (!found && !submitted && !ring->again_ns)
+		*wait = least(*wait + *wait / 8 + POLL_STEP_NS, POLL_WAIT_MAX_NS);
+	if (found || submitted)
+		ring->again_ns = 0;
+	else
+		next = ring->again_ns = least(ring->again_ns ? 2 * ring->again_ns : *wait / 4 + POLL_STEP_NS, POLL_AGAIN_MAX_NS);
+	ring->poll_ns = now_ns() + next;
+}
+
+/* Whether a polled ring may be asked for completions: what has been posted is reaped first. */
+static bool may_poll(const struct aionvme_ring *ring, unsigned max)
+{
+	return ring->ring.flags & IORING_SETUP_IOPOLL && ring->in_flight && io_uring_cq_ready(&ring->ring) < max;
+}
+
+/* Enter the kernel if there is a reason to. Returns whether it was entered, or a negative errno. */
+static int enter_if_needed(struct aionvme_ring *ring, unsigned max)
+{
+	const bool submit = io_uring_sq_ready(&ring->ring);
+	const unsigned ready = io_uring_cq_ready(&ring->ring);
+	int ret;
+
+	if (!submit && !work_pending(ring)) {
+		if (!may_poll(ring, max))
+			return 0;
+		if (now_ns() < ring->poll_ns) {
+			ring->polls.spared += !ready;
+			return 0;
+		}
+	}
+	ret = ring_enter(ring);
+	if (ret < 0)
+		return ret;
+	if (ring->ring.flags & IORING_SETUP_IOPOLL)
+		plan_poll(ring, io_uring_cq_ready(&ring->ring) - ready, submit);
+	return 1;
+}
+
+/* A moment in which the processor's other thread may run. */
+static void relax(void)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("pause" ::: "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+/* Wait until the next tick has something to do, or until a time. A ring with interrupts sleeps, where that is long enough. */
+static bool wait_until(struct aionvme_ring *ring, uint64_t end, bool sleep)
+{
+	while (!io_uring_cq_ready(&ring->ring) && !work_pending(ring)) {
+		const uint64_t now = now_ns();
+
+		if (may_poll(ring, 1) && now >= ring->poll_ns)
+			break;
+		if (now >= end)
+			return false;
+		if (sleep && !(ring->ring.flags & IORING_SETUP_IOPOLL)) {
+			struct __kernel_timespec left = { .tv_nsec = end - now };
+			struct io_uring_cqe *cqe;
+
+			io_uring_wait_cqe_timeout(&ring->ring, &cqe, &left);
+		} else {
+			relax();
+		}
+	}
+	return true;
+}
+
+/* Go on with batches, and return whether they got on: when one has ended, a single entry completed, or the time is over. */
+static bool go_on(struct aionvme_ring *ring)
+{
+	const uint64_t end = now_ns() + AIONVME_TICK_NS;
+	const unsigned under_way = ring->under_way;
+	const uint64_t reaped = ring->reaped;
+	unsigned accepted;
+	int ret = 0;
+
+	while (wait_until(ring, end, true) && (ret = aionvme_ring_tick(ring, NULL, 0, &accepted, NULL, 0)) >= 0 &&
+	       ring->under_way == under_way && !io_uring_cq_ready(&ring->ring) && now_ns() < end)
+		;
+	/* What was reaped may have made room, and an error comes again: the caller must not go to sleep over either. */
+	return ret < 0 || ring->reaped != reaped || io_uring_cq_ready(&ring->ring);
+}
+
+int aionvme_ring_linger(struct aionvme_ring *ring, uint64_t ns)
+{
+	if (ring->skip) {
+		ring->skip--;
+		return 0;
+	}
+	if (ring->under_way ? go_on(ring) : wait_until(ring, now_ns() + ns, false)) {
+		ring->vain = 0;
+		return 1;
+	}
+	ring->vain += ring->vain < VAIN_MAX;
+	ring->skip = 1u << ring->vain;
+	return 0;
 }
 
 int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
 		      struct aionvme_cqe *cqes, unsigned max)
 {
-	const bool polled = ring->ring.flags & IORING_SETUP_IOPOLL;
 	unsigned reaped = 0, taken = 0, enters = 0;
 	const uint64_t deadline = ring->unsubmitted ? now_ns() + AIONVME_TICK_NS : 0;
 	uint64_t now = 0;
@@ -443,20 +673,16 @@ int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes,
 	*accepted = fill(ring, sqes, n);
 	do {
 		unsigned stored, got;
+		int entered;
 
 		if (ring->unsubmitted)
 			fill_from_batches(ring, now_ns());
-		/* What has been posted is reaped before a polled ring is asked for more. */
-		if (io_uring_sq_ready(&ring->ring) || work_pending(ring) ||
-		    (polled && ring->in_flight && io_uring_cq_ready(&ring->ring) < max)) {
-			const int ret = ring_enter(ring);
-
-			/* What was reaped must reach the caller; the error comes again. */
-			if (ret < 0)
-				return reaped ? (int)reaped : ret;
-			enters++;
-		}
-		if (ring->under_way)
+		entered = enter_if_needed(ring, max);
+		/* What was reaped must reach the caller; the error comes again. */
+		if (entered < 0)
+			return reaped ? (int)reaped : entered;
+		enters += entered;
+		if (ring->under_way || ring->latencies)
 			now = now_ns();
 		got = reap(ring, cqes + reaped, max - reaped, &stored, now);
 		reaped += stored;

@@ -22,6 +22,12 @@
 
 #define AIONVME_TICK_NS 300000
 
+/* While latencies are recorded, this many low bits of user_data tell entries in flight apart, and are below the ring's size. */
+#define AIONVME_SLOT_BITS 16
+
+/* 128 buckets for each power of two from 128 ns on, one for each nanosecond below: see aionvme_latency_bucket(). */
+#define AIONVME_LATENCY_BUCKETS 7424
+
 /* In uring_cmd_flags: the command goes to the ring's own hardware queue. Mainline kernels use this bit for something else. */
 #define AIONVME_URING_CMD_DIRECT (1U << 1)
 
@@ -68,6 +74,13 @@ struct aionvme_batch {
 	uint32_t submitted; /* the rest is the ring's */
 	uint32_t completed;
 	uint32_t slot;
+};
+
+/* How long entries took, from the tick that submitted them to the one that reaped them. */
+struct aionvme_latencies {
+	uint64_t counts[AIONVME_LATENCY_BUCKETS];
+	uint64_t total_ns;
+	uint64_t max_ns;
 };
 
 struct aionvme_ring;
@@ -170,15 +183,25 @@ int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batc
 int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *batch);
 
 /*
+ * aionvme_ring_next_sqe() - The next free entry of the submission queue, to be filled as a whole; the next tick submits it.
+ *
+ * Return: the entry, or NULL where the queue is full: tick first.
+ */
+struct aionvme_sqe *aionvme_ring_next_sqe(struct aionvme_ring *ring);
+
+/*
  * aionvme_ring_tick() - Submit entries, run the ring's deferred work, reap completions. Never blocks.
  * @sqes:     Entries to submit; copied, so that the caller may reuse the array at once.
  * @n:        How many there are.
  * @accepted: Set to how many of them were taken into the submission queue; offer the rest again on the next tick.
  * @cqes:     Where completions go.
- * @max:      How many of them at most, at least 1.
+ * @max:      How many of them at most. With 0 the tick submits, and completes batches.
  *
  * Batches fill up what is in flight to the size that the submission queue was asked for, and have a quarter of that in any case.
  * While one makes progress, the tick goes on with it for up to AIONVME_TICK_NS.
+ *
+ * A polled ring that has nothing to submit is asked for completions when there is likely to be one: some microseconds sooner after
+ * the asking was worth it, later after it was in vain.
  *
  * An entry that was accepted but that the kernel had no room for (-EAGAIN, -EBUSY) stays queued and is submitted by a later
  * tick; see aionvme_ring_queued().
@@ -188,6 +211,45 @@ int aionvme_ring_stop_batch(struct aionvme_ring *ring, struct aionvme_batch *bat
  */
 int aionvme_ring_tick(struct aionvme_ring *ring, const struct aionvme_sqe *sqes, unsigned n, unsigned *accepted,
 		      struct aionvme_cqe *cqes, unsigned max);
+
+/* aionvme_latency_bucket() - Which of the counts is that of a latency. */
+unsigned aionvme_latency_bucket(uint64_t ns);
+
+/*
+ * aionvme_ring_record() - Count latencies of the entries submitted from now on, or with NULL no more.
+ * @to: The caller's memory, which has to stay where it is until then.
+ *
+ * Return: 0, or -ENOMEM.
+ */
+int aionvme_ring_record(struct aionvme_ring *ring, struct aionvme_latencies *to);
+
+/* How often a polled ring was entered only to ask for completions. */
+struct aionvme_polls {
+	uint64_t polls;
+	uint64_t empty;	 /* polls that found none */
+	uint64_t spared; /* ticks that did not poll, because it was too early */
+};
+
+/* aionvme_ring_polls() - What polling a ring has come to since it was opened. */
+struct aionvme_polls aionvme_ring_polls(const struct aionvme_ring *ring);
+
+/*
+ * aionvme_ring_linger() - Wait a moment for a completion, where that is likely to be shorter than going to sleep.
+ * @ns: The longest moment.
+ *
+ * With a batch under way it goes on with that instead, sleeping while there is nothing to do, for up to AIONVME_TICK_NS.
+ *
+ * Where lingering has been in vain, some of the calls that follow return at once; more of them each time.
+ *
+ * Return: 1 where the next tick has something to do, otherwise 0.
+ */
+int aionvme_ring_linger(struct aionvme_ring *ring, uint64_t ns);
+
+/* aionvme_ring_submitted() - Entries that the kernel has taken since the ring was opened. */
+uint64_t aionvme_ring_submitted(const struct aionvme_ring *ring);
+
+/* aionvme_ring_busy() - Whether an entry is to be submitted or in flight. */
+bool aionvme_ring_busy(const struct aionvme_ring *ring);
 
 /* aionvme_ring_queued() - Entries that the kernel has not yet taken, and for which there is room. */
 unsigned aionvme_ring_queued(const struct aionvme_ring *ring);

@@ -33,6 +33,7 @@ from aionvme.errors import (
     ZoneOfflineError,
     ZoneReadOnlyError,
 )
+from aionvme.latency import Latencies
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import ReportingOptions, ZoneState
@@ -56,6 +57,7 @@ __all__ = [
     "InvalidFieldError",
     "InvalidOpcodeError",
     "InvalidZoneStateTransitionError",
+    "Latencies",
     "LbaOutOfRangeError",
     "Limiter",
     "Namespace",

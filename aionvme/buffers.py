@@ -39,11 +39,15 @@ NOTHING = Span(0, 0, None)
 
 def span_of(buffer: Buffer, *, writable: bool) -> Span:
     """Where a buffer is. Raises UsageError where it cannot be handed to a device."""
-    if isinstance(buffer, np.ndarray) and buffer.dtype.hasobject:
+    if holds_objects(buffer):
         raise UsageError("the array holds Python objects, not data")
+    owned = buffer
+    if isinstance(buffer, memoryview) and buffer.c_contiguous and buffer.nbytes:
+        # Not the memoryview itself: Python before 3.11.8 crashes when it collects garbage with an exported one in it.
+        owned = np.frombuffer(buffer, np.uint8)
     try:
         # The cdata holds the buffer's export: a bytearray cannot be resized, a mmap not closed, while it lives.
-        owner = ffi.from_buffer("char[]", buffer, require_writable=writable)
+        owner = ffi.from_buffer("char[]", owned, require_writable=writable)
     except TypeError:
         raise UsageError(
             f"{type(buffer).__name__!r} object holds no memory for a command: pass a numpy array, bytes, a bytearray or a "
@@ -52,6 +56,16 @@ def span_of(buffer: Buffer, *, writable: bool) -> Span:
     except (BufferError, ValueError) as error:
         raise UsageError(f"the buffer cannot be handed to a device: {_flaw(buffer, writable) or error}") from None
     return Span(int(ffi.cast("uintptr_t", owner)), len(owner), owner)
+
+
+def holds_objects(buffer: Buffer) -> bool:
+    """Whether what a buffer says it holds are references, which no device may write to, nor anybody read from one."""
+    if isinstance(buffer, np.ndarray):
+        return buffer.dtype.hasobject
+    try:
+        return "O" in memoryview(buffer).format
+    except (TypeError, ValueError, BufferError):
+        return False  # no memory, or none that can be seen: refused elsewhere, with the reason
 
 
 def _flaw(buffer: Buffer, writable: bool) -> str | None:
@@ -82,6 +96,8 @@ class BufferPool:
         self._starts: list[int] = []
         self._chunks: list[tuple[int, int]] = []  # (end, buf_index), beside _starts, in order of address
         self._dead: deque[mmap.mmap] = deque()
+        self.registered: bytes | None = b""
+        """The chunks for C: start, end and buf_index of each, 64 bits each, in order of address. None while some are dead."""
 
     def alloc(self, len_bytes: int) -> NDArray[np.uint8]:
         """A page-aligned array of zeroes, registered as far as the kernel's limits allow.
@@ -106,9 +122,10 @@ class BufferPool:
             at = bisect_right(self._starts, base + offset)
             self._starts.insert(at, base + offset)
             self._chunks.insert(at, (base + offset + size, buf_index))
+        self._pack()
         # When the last array is gone the mapping moves to the list of the dead, on whatever thread that happens. It must not
         # go away at once: its address could be mapped again, by anybody, while the ring's table still has the old pages there.
-        lease = ffi.gc(ffi.cast("char *", base), lambda _: self._dead.append(memory))
+        lease = ffi.gc(ffi.cast("char *", base), lambda _: self._bury(memory))
         return np.frombuffer(ffi.buffer(lease, len_bytes), np.uint8)
 
     def buf_index(self, span: Span) -> int:
@@ -135,6 +152,10 @@ class BufferPool:
         buf_indices: NDArray[np.uint16] = chunks[at, 1].astype(np.uint16)
         return buf_indices
 
+    def _bury(self, memory: mmap.mmap) -> None:
+        self._dead.append(memory)
+        self.registered = None
+
     def _release_dead(self) -> None:
         while self._dead:
             memory = self._dead[0]
@@ -144,4 +165,9 @@ class BufferPool:
             for _, buf_index in self._chunks[first:last]:
                 self._unregister(buf_index)
             del self._starts[first:last], self._chunks[first:last]
+            self._pack()
             self._dead.popleft()
+
+    def _pack(self) -> None:
+        rows = [(start, *chunk) for start, chunk in zip(self._starts, self._chunks, strict=True)]
+        self.registered = np.array(rows, np.uint64).tobytes()

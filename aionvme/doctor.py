@@ -16,6 +16,7 @@ from typing import Literal
 from aionvme import devices
 from aionvme._core import lib
 from aionvme.devices import GenericDevice, attribute_text
+from aionvme.driver.fast import IN_C, pure_wanted
 from aionvme.errors import AionvmeError, UsageError
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import NVME_URING_CMD
@@ -108,6 +109,7 @@ def _machine() -> Iterator[Check]:
     yield from _io_uring()
     yield _memlock()
     yield _liburing()
+    yield _hot_path()
     yield from _driver()
     found = ", ".join(str(device.path) for device in devices.generic_devices())
     if found:
@@ -236,6 +238,20 @@ def _liburing() -> Check:
         in_name = re.search(r"\d+\.\d+", Path(mapped[0]).name)
         version = in_name[0] if in_name else "older than 2.4"
     return Check("liburing", "ok", f"{version} ({mapped[0]})")
+
+
+def _hot_path() -> Check:
+    if IN_C:
+        return Check("hot path", "ok", "in C")
+    why = "as AIONVME_PURE asks" if pure_wanted() else "the extension in C was not built"
+    return Check(
+        "hot path",
+        "warn",
+        f"in pure Python, {why}: each await costs some five times as much",
+        "unset AIONVME_PURE"
+        if pure_wanted()
+        else "install aionvme again, where there is a C compiler, and look at what pip says",
+    )
 
 
 def _driver() -> Iterator[Check]:

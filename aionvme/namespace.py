@@ -1,10 +1,12 @@
 """A namespace, and the commands of the NVM Command Set as awaitables."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from operator import index
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from aionvme.batch_commands import BatchCommands, Completions
@@ -14,15 +16,19 @@ from aionvme.driver.limiter import Limiter
 from aionvme.driver.request import Submission
 from aionvme.errors import UsageError, nvme_error
 from aionvme.geometry import Geometry
+from aionvme.latency import Latencies
+from aionvme.mover import READ, WRITE, Mover
 from aionvme.nvme import nvm
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
-from aionvme.nvme.status import Completion
+from aionvme.nvme.status import Completion, Status
 from aionvme.prepare import buffer_of, describe, plain, prepare_admin, prepare_io
 from aionvme.queues.attach import PathReport
 from aionvme.queues.batch import Batch
 from aionvme.zone_commands import ZoneCommands
+
+BYTE = np.dtype(np.uint8)
 
 Ranges = Iterable[tuple[SupportsIndex, SupportsIndex]]
 """Pairs of slba and nlb."""
@@ -60,6 +66,19 @@ class Namespace(ZoneCommands, BatchCommands):
         self._io = io
         self._admin = admin
         self._limiter = limiter
+        short = limiter is None and not geometry.separate_metadata
+        zoned = geometry.zoned
+        self._launch = Mover(
+            io.flights,
+            io.queue,
+            pool,
+            geometry.nsid,
+            geometry.block_bytes,
+            geometry.namespace.nsze,
+            geometry.max_transfer_bytes if short else 0,
+            self.max_append_bytes if short and zoned else 0,
+            zoned.zsze if zoned else 0,
+        ).launch
 
     @property
     def target(self) -> str:
@@ -137,6 +156,14 @@ class Namespace(ZoneCommands, BatchCommands):
         self._io.check_usable()
         return self._pool.alloc(index(len_bytes))
 
+    def latencies(self) -> AbstractContextManager[Latencies]:
+        """Record, inside of the context, how long I/O commands take: from the submission to the queue until they are reaped.
+
+        Those of limited namespaces and of arrays are among them; commands that were in flight before are not. Entering raises
+        UsageError where they are being recorded already.
+        """
+        return self._io.latencies()
+
     async def submit(self, command: Command, data: Buffer | None = None, into: Buffer | None = None) -> Completion:
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
 
@@ -168,12 +195,21 @@ class Namespace(ZoneCommands, BatchCommands):
 
         Gives a flat uint8 array, which shows ``into`` where that was passed; it must hold exactly the blocks.
         """
-        self._io.check_usable()
-        slba, nlb = self._check_range(slba, nlb)
-        buffer = np.empty(nlb * self._geometry.block_bytes, np.uint8) if into is None else into
-        span = self._exact(span_of(buffer, writable=True), nlb)
-        await self._move(nvm.read(slba, 1, fua=fua), span)
-        return np.frombuffer(cast(NDArray[np.uint8], buffer), np.uint8)
+        if into is None:
+            self._io.check_usable()
+            slba, nlb = self._check_range(slba, nlb)
+            into = np.empty(nlb * self._geometry.block_bytes, np.uint8)
+        flight = self._launch(READ, slba, nlb, into, fua)
+        if flight is not None:
+            if res := await flight:
+                raise self._failure(res, nvm.read(index(slba), index(nlb)))
+        else:
+            self._io.check_usable()
+            slba, nlb = self._check_range(slba, nlb)
+            await self._move(nvm.read(slba, 1, fua=fua), self._exact(span_of(into, writable=True), nlb))
+        if type(into) is ndarray and into.dtype is BYTE and into.ndim == 1:
+            return into
+        return np.frombuffer(into, np.uint8)  # type: ignore[arg-type]  # numpy asks for less than it takes
 
     async def write(self, slba: SupportsIndex, data: Buffer, *, fua: bool = False) -> None:
         """Write whole logical blocks at ``slba`` (Write, section 3.2.6).
@@ -181,6 +217,11 @@ class Namespace(ZoneCommands, BatchCommands):
         What exceeds one command is split: on a conventional namespace the parts go at once, on a zoned one each after the one
         before, as the write pointer demands. A failure leaves the parts written that were.
         """
+        flight = self._launch(WRITE, slba, None, data, fua)
+        if flight is not None:
+            if res := await flight:
+                raise self._failure(res, nvm.write(index(slba), flight.nlb))
+            return
         self._io.check_usable()
         span = span_of(data, writable=False)
         slba, _ = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
@@ -247,8 +288,12 @@ class Namespace(ZoneCommands, BatchCommands):
         completions = await self._io.run(submissions, self._limiter)
         for command, completion in zip(commands, completions, strict=False):
             if completion.status:
-                raise nvme_error(completion.status, f"{describe(command)} on {self.target}")
+                raise self._failure(completion.status, command)
         return completions
+
+    def _failure(self, res: int, command: Command) -> Exception:
+        """What to raise for a command that ended with anything but 0."""
+        return self._io.os_error(res) if res < 0 else nvme_error(Status(res), f"{describe(command)} on {self.target}")
 
     def _check_usable(self) -> None:
         self._io.check_usable()

@@ -56,10 +56,8 @@ def blocks_batch(
             f"slba of shape {first.shape} and nlb of shape {counts.shape}: a list, and a number or as many"
         )
     _refuse_separate_metadata(geometry)
-    if not n:
-        least = most = 1
-    elif counts.ndim == 0:
-        least = most = int(counts)
+    if counts.ndim == 0 or not n:
+        least = most = int(counts) if n else 1
     else:
         least, most = int(counts.min()), int(counts.max())
     block_bytes = geometry.block_bytes
@@ -69,7 +67,13 @@ def blocks_batch(
         raise UsageError(f"nlb from {least} to {most}: one command takes 1 to {limit} blocks")
     # No sum below overflows: the first of these bounds every LBA, the second is only reached where that holds.
     nsze = geometry.namespace.nsze
-    if n and (int(first.max()) >= nsze or (first + counts).max() > nsze):
+    last = int(first.max()) if n else 0
+    # With one length for all the last block is that of the highest command.
+    if (
+        n
+        and (last >= nsze or last + most > nsze)
+        and (counts.ndim == 0 or last >= nsze or (first + counts).max() > nsze)
+    ):
         raise UsageError(f"blocks beyond the end: the namespace has {nsze:#x}, counted from 0")
     columns = [Column(CDW10_OFFSET, first)]  # SLBA: dwords 10 and 11
     lengths: NDArray[np.uint64] | np.uint64

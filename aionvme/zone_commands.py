@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from aionvme.buffers import Buffer, Span, span_of
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
+from aionvme.mover import ZONE_APPEND, Launch
 from aionvme.nvme import zoned
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
@@ -25,6 +26,7 @@ class ZoneCommands(ABC):
     """What a zoned namespace can do more. On a conventional namespace all of it but ``zoned`` raises UsageError."""
 
     _geometry: Geometry
+    _launch: Launch
 
     @property
     @abstractmethod
@@ -70,6 +72,11 @@ class ZoneCommands(ABC):
         Raises ZoneBoundaryError where the data does not fit what is left of the zone, ZoneFullError where nothing is left,
         TooManyActiveZonesError and TooManyOpenZonesError where the zone would have to be opened beyond ``mar`` or ``mor``.
         """
+        flight = self._launch(ZONE_APPEND, zslba, None, data, fua)
+        if flight is not None:
+            if res := await flight:
+                raise self._failure(res, zoned.zone_append(index(zslba), flight.nlb))
+            return flight.value
         zslba = self._check_zslba(zslba)
         span = span_of(data, writable=False)
         nlb = self._geometry.blocks_in(span.len_bytes)
@@ -140,6 +147,10 @@ class ZoneCommands(ABC):
     async def offline_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Take a read-only zone, or with ``select_all`` every one, offline; there is no way back (section 3.4.3)."""
         await self._manage(ZoneSendAction.OFFLINE, zslba, select_all)
+
+    @abstractmethod
+    def _failure(self, res: int, command: Command) -> Exception:
+        """What to raise for a command that ended with anything but 0."""
 
     @abstractmethod
     async def _complete(self, command: Command, span: Span = ...) -> Completion:

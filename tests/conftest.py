@@ -13,6 +13,7 @@ import pytest
 
 import aionvme
 from aionvme.devices import driver_parameter, generic_devices
+from aionvme.driver import fast
 from aionvme.queues.attach import QueueChoice
 
 IN_VM = os.environ.get("AIONVME_VM") == "1"
@@ -119,6 +120,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             path = "real ring on the host"
         else:
             path = "no device"
+        if not fast.IN_C:
+            path += ", pure Python"
         item.user_properties.append(("path", path))
 
 
@@ -134,5 +137,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for path, numbers in sorted(counts.items()):
         terminalreporter.line(f"{path}: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items()))
     if directory := os.environ.get("AIONVME_VM_RESULTS"):
-        name = "raw.json" if RAW else "guest.json" if IN_VM else "host.json"
+        name = "raw.json" if RAW else "guest.json" if IN_VM else "host.json" if fast.IN_C else "pure.json"
         Path(directory, name).write_text(json.dumps(counts))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 WHERE = {
     "host": "on this machine",
+    "pure": "on this machine",
     "guest": "in the virtual machine",
     "raw": "in the virtual machine, kernel with raw queues",
 }

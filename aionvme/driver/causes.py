@@ -1,7 +1,10 @@
-"""What it likely means when the operating system, not the device, ends a command."""
+"""What it likely means when the operating system, not the device, ends a command, and how a failure is told in passing."""
 
 import errno
+import os
 from types import MappingProxyType
+
+from aionvme.nvme.status import Status
 
 CQE_CAUSES = MappingProxyType(
     {
@@ -19,3 +22,10 @@ CQE_CAUSES = MappingProxyType(
         errno.ENOMEM: "not enough memory that may be locked or mapped",
     }
 )
+
+
+def note_failure(cancellation: BaseException, res: int) -> None:
+    """Say so in the cancellation that a task gets instead, where a command of its own failed."""
+    if res:
+        what = repr(Status(res)) if res > 0 else os.strerror(-res)
+        cancellation.add_note(f"its command had failed meanwhile: {what}")

@@ -15,15 +15,16 @@ command has completed. The two loops want that said differently.
 """
 
 import asyncio
+import math
 import sys
 from asyncio import events
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from aionvme.driver.request import Request
+from aionvme.driver.causes import note_failure
 from aionvme.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,11 +43,36 @@ class Alarm(Protocol):
         """Have it not come."""
 
 
+class Waiting(Protocol):
+    """What a task can wait for here: a :class:`~aionvme.driver.request.Waiter` or a flight."""
+
+    waiter: Any
+    """What the host wakes: a future or a task, once somebody waits."""
+
+    @property
+    def stop(self) -> Callable[[], None] | None:
+        """Called where the task is cancelled."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is still something to wait for."""
+
+
+class Landing(Waiting, Protocol):
+    """A flight."""
+
+    res: int
+    """How it ended."""
+
+
 class Host(Protocol):
     """An event loop, bound to one driver."""
 
-    loop: object
+    loop: Any
     """What tells the loop from others."""
+
+    parks: bool
+    """A task waits for a flight by :meth:`wait`, and not for the flight itself as for a future."""
 
     cancelled: type[BaseException]
     """What the loop throws at a task that is cancelled."""
@@ -54,11 +80,18 @@ class Host(Protocol):
     def here(self) -> bool:
         """Whether the caller runs on this loop."""
 
+    @property
+    def running(self) -> Callable[[], object]:
+        """Gives ``loop`` where the caller may submit: it runs on this loop and is not cancelled, where that is told before."""
+
+    def idle(self) -> bool:
+        """Whether, inside of a turn, no other task or callback is known to wait for the loop."""
+
     def kick(self) -> None:
         """Run a turn on the loop's next pass."""
 
-    def wake(self, request: Request) -> None:
-        """Let the task that waits for a request go on."""
+    def wake(self, waiting: Waiting) -> None:
+        """Let the task go on that waits."""
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Alarm:
         """Call back in ``delay`` seconds, also when the host has been closed."""
@@ -66,133 +99,162 @@ class Host(Protocol):
     async def checkpoint_if_cancelled(self) -> None:
         """Before anything is submitted: raise where the loop knows the task to be cancelled already."""
 
-    async def wait(self, request: Request) -> None:
-        """Wait until every command of a request has completed; a cancellation is put off until then."""
+    async def wait(self, waiting: Waiting) -> None:
+        """Wait until it is not pending any more; a cancellation is put off until then."""
 
-    async def wait_or_leave(self, request: Request) -> None:
-        """Wait until a request is woken, or until the task is cancelled."""
+    async def wait_out(self, waiting: Waiting) -> None:
+        """The same for a task that has been cancelled already: nothing cancels this wait."""
+
+    async def put_off(self, flight: Landing, cancellation: BaseException) -> None:
+        """Wait for the flight of a task that has been cancelled, then raise the cancellation, which says so where it failed."""
+        try:
+            if flight.stop is not None and flight.pending:
+                flight.stop()
+            await self.wait_out(flight)
+            note_failure(cancellation, flight.res)
+            raise cancellation
+        finally:
+            del cancellation, flight
+
+    async def wait_or_leave(self, waiting: Waiting) -> None:
+        """Wait until it is woken, or until the task is cancelled."""
 
     def close(self) -> None:
         """Run no more turns."""
 
 
-def bind(turn: Turn, fileno: int | None) -> Host:
-    """The host for the event loop that is running now.
+def bind(turn: Turn, fileno: int | None, ended: Callable[[], None]) -> Host:
+    """The host for the event loop that is running now. ``ended`` is called where a turn that was to come will not.
 
     trio is asked first: in its guest mode another loop runs underneath.
     """
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
-        return TrioHost(turn, fileno)
+        return TrioHost(turn, fileno, ended)
     if events._get_running_loop() is not None:
         return AsyncioHost(turn, fileno)
     raise UsageError("no event loop is running: open a namespace inside of asyncio.run(), anyio.run() or trio.run()")
 
 
-class AsyncioHost:
+class AsyncioHost(Host):
     """asyncio's loop, or another that speaks its protocol."""
 
     cancelled: type[BaseException] = asyncio.CancelledError
+    running: Callable[[], object] = staticmethod(events._get_running_loop)
+    parks = False
 
     def __init__(self, turn: Turn, fileno: int | None) -> None:
         self._turn = turn
         self._fileno = fileno
-        self._loop = asyncio.get_running_loop()
-        self.loop: object = self._loop
+        self.loop = asyncio.get_running_loop()
         self._next: asyncio.Handle | None = None
         self._timed = False
         if fileno is not None:
-            self._loop.add_reader(fileno, self._run)
+            self.loop.add_reader(fileno, self._run)
 
     def here(self) -> bool:
         """Whether this thread is running our loop: one look-up of a thread-local answers for both."""
-        return events._get_running_loop() is self._loop
+        return events._get_running_loop() is self.loop
+
+    def idle(self) -> bool:
+        """Whether nothing is ready; uvloop does not tell, and counts as busy."""
+        return not getattr(self.loop, "_ready", True)
 
     def kick(self) -> None:
         """Run a turn on the next pass, also where one was to come later."""
         if self._next is None or self._timed:
             self._schedule(0.0)
 
-    def wake(self, request: Request) -> None:
-        """Set the future; the task runs on a later pass, when the whole batch of completions has been taken in."""
-        waiter: asyncio.Future[None] | None = request.waiter
-        if waiter is not None and not waiter.done():
+    def wake(self, waiting: Waiting) -> None:
+        """Set the future; the task runs on a later pass, when all completions of this one have been taken in."""
+        waiter: asyncio.Future[None] | None = waiting.waiter
+        if waiter is not None and not waiter.done() and not self.loop.is_closed():
             waiter.set_result(None)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Alarm:
         """See :meth:`Host.call_later`."""
-        return self._loop.call_later(delay, callback)
+        return self.loop.call_later(delay, callback)
 
     async def checkpoint_if_cancelled(self) -> None:
         """Nothing: asyncio throws at a task when it waits, and asking anyio's scopes costs as much as the command."""
 
-    async def wait(self, request: Request) -> None:
-        """See :meth:`Host.wait`; raises CancelledError only after the last completion."""
+    async def wait(self, waiting: Waiting) -> None:
+        """See :meth:`Host.wait`; raises CancelledError only at the end."""
         try:
-            while request.pending:
-                await self._park(request)
+            while waiting.pending:
+                await self._park(waiting)
         except asyncio.CancelledError:
-            if request.stop is not None and request.pending:
-                request.stop()
-            with anyio.CancelScope(shield=True):
-                while request.pending:
-                    with suppress(asyncio.CancelledError):
-                        await self._park(request)
+            await self.wait_out(waiting)
             raise
 
-    async def wait_or_leave(self, request: Request) -> None:
+    async def wait_out(self, waiting: Waiting) -> None:
+        """See :meth:`Host.wait_out`."""
+        with anyio.CancelScope(shield=True):
+            while waiting.pending:
+                with suppress(asyncio.CancelledError):
+                    await self._park(waiting)
+
+    async def wait_or_leave(self, waiting: Waiting) -> None:
         """See :meth:`Host.wait_or_leave`."""
-        await self._park(request)
+        await self._park(waiting)
 
     def close(self) -> None:
         """Forget the file descriptor and the turn to come."""
         if self._next is not None:
             self._next.cancel()
-        if self._fileno is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._fileno)
+        if self._fileno is not None and not self.loop.is_closed():
+            self.loop.remove_reader(self._fileno)
 
-    def _park(self, request: Request) -> asyncio.Future[None]:
-        request.waiter = self._loop.create_future()
-        return request.waiter  # type: ignore[no-any-return]
+    def _park(self, waiting: Waiting) -> asyncio.Future[None]:
+        waiting.waiter = waiter = self.loop.create_future()
+        return waiter
 
     def _run(self) -> None:
         # Called for the file descriptor as well, with another turn still to come.
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        delay = self._turn()
-        if delay is not None and delay != float("inf"):
-            self._schedule(delay)
+        delay: float | None = 0.0  # what a turn raises is what a task raised: there may be more to do
+        try:
+            delay = self._turn()
+        finally:
+            if delay is not None and delay != math.inf:
+                self._schedule(delay)
 
     def _schedule(self, delay: float) -> None:
         if self._next is not None:
             self._next.cancel()
         self._timed = delay >= SOON_S
         if self._timed:
-            self._next = self._loop.call_later(delay, self._run)
+            self._next = self.loop.call_later(delay, self._run)
         else:
-            self._next = self._loop.call_soon(self._run)
+            self._next = self.loop.call_soon(self._run)
 
 
-class TrioHost:
+class TrioHost(Host):
     """A trio run: one system task makes the turns, another watches the file descriptor.
 
     When the run's main task has ended, trio cancels its system tasks. Others of them may still be waiting for commands, and
     those do not leave before the commands have completed: so the turns go on, shielded, until nobody waits.
     """
 
-    def __init__(self, turn: Turn, fileno: int | None) -> None:
+    parks = True
+
+    def __init__(self, turn: Turn, fileno: int | None, ended: Callable[[], None]) -> None:
         import trio
 
         self._trio = trio
         self.cancelled: type[BaseException] = trio.Cancelled
         self._turn = turn
+        self._ended = ended
         self._fileno = fileno
-        self.loop: object = trio.lowlevel.current_trio_token()
+        self.loop: Any = trio.lowlevel.current_trio_token()
         self._parked: trio.lowlevel.Task | None = None
         self._scopes: list[trio.CancelScope] = []
         self._closed = False
         self._waiting = 0
+        self._refused: trio.lowlevel.Abort = trio.lowlevel.Abort.FAILED
+        self._declined = False
 
     def here(self) -> bool:
         """Whether this thread is inside our trio run."""
@@ -201,16 +263,29 @@ class TrioHost:
         except RuntimeError:
             return False
 
+    def running(self) -> object:
+        """See :attr:`Host.running`: the wait that follows declines to be cancelled, so a cancelled task must not get there.
+
+        Nor must one that is to be interrupted, which trio tells only in that wait: the next goes the long way, by a checkpoint.
+        """
+        if not self.here() or self._declined or self._trio.current_effective_deadline() == -math.inf:
+            return None
+        return self.loop
+
+    def idle(self) -> bool:
+        """Whether no other task is runnable."""
+        return self._trio.lowlevel.current_statistics().tasks_runnable == 0
+
     def kick(self) -> None:
         """Run a turn on the next pass: where the task is not parked, it is about to make one anyway."""
         if not self._unpark() and not self._scopes:
             self._start()
 
-    def wake(self, request: Request) -> None:
+    def wake(self, waiting: Waiting) -> None:
         """Put the waiting task on the run queue."""
-        if request.waiter is not None:
-            self._trio.lowlevel.reschedule(request.waiter)
-            request.waiter = None
+        if waiting.waiter is not None:
+            self._trio.lowlevel.reschedule(waiting.waiter)
+            waiting.waiter = None
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Alarm:
         """See :meth:`Host.call_later`. A system task for each call, shielded: who waits for it may outlive the main task."""
@@ -226,32 +301,37 @@ class TrioHost:
 
     async def checkpoint_if_cancelled(self) -> None:
         """The wait that follows declines to be cancelled, so this is where a cancelled task gets its exception."""
+        self._declined = False
         await self._trio.lowlevel.checkpoint_if_cancelled()
 
-    async def wait(self, request: Request) -> None:
+    async def wait(self, waiting: Waiting) -> None:
         """See :meth:`Host.wait`."""
 
         def refuse(_: object) -> "trio.lowlevel.Abort":
-            if request.stop is not None and request.pending:
-                request.stop()
-            failed: trio.lowlevel.Abort = self._trio.lowlevel.Abort.FAILED
-            return failed
+            self._declined = True
+            if waiting.stop is not None and waiting.pending:
+                waiting.stop()
+            return self._refused
 
         self._waiting += 1
         try:
-            while request.pending:
-                request.waiter = self._trio.lowlevel.current_task()
+            while waiting.pending:
+                waiting.waiter = self._trio.lowlevel.current_task()
                 await self._trio.lowlevel.wait_task_rescheduled(refuse)
         finally:
             self._waiting -= 1
-            request.waiter = None  # a coroutine that is closed by force leaves no task to be woken
+            waiting.waiter = None  # a coroutine that is closed by force leaves no task to be woken
 
-    async def wait_or_leave(self, request: Request) -> None:
+    async def wait_out(self, waiting: Waiting) -> None:
+        """See :meth:`Host.wait_out`."""
+        await self.wait(waiting)
+
+    async def wait_or_leave(self, waiting: Waiting) -> None:
         """See :meth:`Host.wait_or_leave`."""
-        request.waiter = self._trio.lowlevel.current_task()
+        waiting.waiter = self._trio.lowlevel.current_task()
 
         def abort(_: object) -> "trio.lowlevel.Abort":
-            request.waiter = None
+            waiting.waiter = None
             succeeded: trio.lowlevel.Abort = self._trio.lowlevel.Abort.SUCCEEDED
             return succeeded
 
@@ -265,10 +345,12 @@ class TrioHost:
         self._unpark()  # still parked where the run is ending: that wait is shielded
 
     def _unpark(self) -> bool:
-        parked, self._parked = self._parked, None
-        if parked is not None:
-            self._trio.lowlevel.reschedule(parked)
-        return parked is not None
+        if self._parked is None:
+            return False
+        # In this order: a signal's handler that raises in between must not leave the task parked for good.
+        self._trio.lowlevel.reschedule(self._parked)
+        self._parked = None
+        return True
 
     def _start(self) -> None:
         turns = self._trio.CancelScope()
@@ -291,6 +373,7 @@ class TrioHost:
                 for each in self._scopes:
                     each.cancel()
                 self._scopes = []
+                self._ended()
 
     async def _rest(self, delay: float | None) -> None:
         if delay is not None and delay < SOON_S:

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import SupportsIndex
 
 from aionvme.driver.hosts import Alarm, Host
-from aionvme.driver.request import Request
+from aionvme.driver.request import Waiter
 from aionvme.errors import UsageError, WrongLoopError
 
 BURST_S = 0.02
@@ -78,7 +78,7 @@ class Limiter:
         self._bytes = _Rate(_rate("bytes_per_s", bytes_per_s))
         # In order of arrival; a waiter that leaves is taken out of the middle. While there are any, either no place is free,
         # and one that is given back comes to them, or the alarm is set.
-        self._line: OrderedDict[Request, tuple[Host, int]] = OrderedDict()
+        self._line: OrderedDict[Waiter, tuple[Host, int]] = OrderedDict()
         self._alarm: Alarm | None = None
         self._loop: object = None
 
@@ -102,7 +102,7 @@ class Limiter:
         self._take(len_bytes, now)
         return True
 
-    async def take(self, host: Host, waiter: Request, len_bytes: int) -> bool:
+    async def take(self, host: Host, waiter: Waiter, len_bytes: int) -> bool:
         """Wait in line to pass; False where ``waiter`` was woken before its turn. The wait can be cancelled.
 
         To be called where :meth:`take_nowait` has just said no.
@@ -140,7 +140,7 @@ class Limiter:
         self._commands.charge(1, now)
         self._bytes.charge(len_bytes, now)
 
-    def _leave(self, waiter: Request) -> bool:
+    def _leave(self, waiter: Waiter) -> bool:
         """Leave the line; whether it was still in it."""
         if self._line.pop(waiter, None) is None:
             return False

@@ -1,10 +1,6 @@
 """What the driver is given to do, and what it keeps while a task waits."""
 
-import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from aionvme.nvme.status import Status
 
 if TYPE_CHECKING:
     from aionvme.driver.limiter import Limiter
@@ -22,33 +18,39 @@ class Submission(NamedTuple):
     keep: object = None
 
 
-class Request:
+class Group:
     """Commands that one task waits for together."""
 
-    __slots__ = ("error", "failed", "limiter", "outcomes", "pending", "stop", "waiter")
+    __slots__ = ("failed", "limiter")
 
-    def __init__(self, limiter: "Limiter | None" = None) -> None:
+    def __init__(self, limiter: "Limiter | None") -> None:
         self.limiter = limiter
-        """What its commands had to pass, and are given back to one by one."""
-        self.pending = 0
-        """Commands submitted and not completed."""
-        self.outcomes: list[tuple[int, int]] = []
-        """(res, result) of each command, in the order of submission."""
+        """What they had to pass, and are given back to one by one."""
         self.failed = False
         """One of them completed with anything but success."""
+
+    def landed(self, res: int) -> None:
+        """One of them is no longer in flight."""
+        self.failed |= res != 0
+        if self.limiter is not None:
+            self.limiter.give()
+
+
+class Waiter:
+    """A task that waits for something else than commands: a place, the end of everything."""
+
+    __slots__ = ("error", "pending", "waiter")
+
+    stop = None
+
+    def __init__(self) -> None:
+        self.pending = True
         self.error: Exception | None = None
-        """Why the outcomes will never come: the queue broke, or a fork left it behind."""
-        self.stop: Callable[[], None] | None = None
-        """Called where the waiting task is cancelled: what has not been submitted yet need not be."""
+        """Why what it waits for will never come."""
         self.waiter: Any = None
-        """What the host wakes: a future or a task, once somebody waits."""
+        """What the host wakes: a future or a task."""
 
     def raise_error(self) -> None:
         """Raise the error, if there is one: each task an exception of its own, to which it adds its traceback."""
         if self.error is not None:
             raise type(self.error)(*self.error.args) from self.error
-
-    def failure(self) -> str:
-        """What went wrong with the first command that failed, in words."""
-        res = next(res for res, _ in self.outcomes if res)
-        return repr(Status(res)) if res > 0 else os.strerror(-res)

@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from aionvme.errors import UsageError
+from aionvme.sizes import parse_size
 
 PAGE_SIZE = 4096
 """The controller's minimum memory page size, the unit of MDTS and ZASL (Base 2.0, figure 275)."""
 
 _SIZE_MAX = 16 << 40
 _ZONES_MAX = 1 << 20
-_SIZE_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _TIME_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
@@ -139,10 +139,10 @@ def _number(key: str, value: str) -> int:
 
 
 def _size(key: str, value: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,18})(|KiB|MiB|GiB|TiB)", value)
-    if not match:
-        raise UsageError(f"{key}={value}: it takes bytes or a number with KiB, MiB, GiB or TiB, such as 4MiB")
-    return int(match[1]) * _SIZE_UNITS[match[2]]
+    try:
+        return parse_size(value)
+    except UsageError as error:
+        raise UsageError(f"{key}={value}: {error}") from None
 
 
 def _latency(key: str, value: str) -> tuple[int, int]:

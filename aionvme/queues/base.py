@@ -1,20 +1,25 @@
 """What a queue is to the driver above it.
 
-A queue takes commands as the 72 bytes of ``struct nvme_uring_cmd`` and gives completions as ``(user_data, res, result)``, in
-any order, with ``res`` in the kernel's convention whatever carried the command out: 0 is success, a positive number is the
-NVMe status, a negative one an errno. The data pointers inside the 72 bytes are addresses of this process: whoever stages a
-command keeps that memory alive until its completion is handed out.
+A queue takes commands as the 72 bytes of ``struct nvme_uring_cmd`` and gives completions as io_uring does, an array of 32-byte
+entries with user_data, res and the 64-bit result (:data:`CQE`), in any order and whatever carried the command out. ``res`` is in
+the kernel's convention: 0 is success, a positive number is the NVMe status, a negative one an errno. The data pointers inside
+the 72 bytes are addresses of this process: whoever stages a command keeps that memory alive until its completion is handed out.
 """
 
-from collections.abc import Iterable
+from struct import Struct
 from typing import Literal, Protocol
 
+from aionvme.latency import Latencies
 from aionvme.queues.batch import Batch
 
 QueueKind = Literal["raw", "polled", "interrupt", "emulated"]
 
-CompletionTuple = tuple[int, int, int]
-"""user_data, res, and the 64-bit result of the completion entry."""
+CQE = Struct("<Qi4xQ8x")
+"""user_data, res, big_cqe[0]; the flags and big_cqe[1] mean nothing to a passthrough command."""
+assert CQE.size == 32
+
+Entries = bytes | memoryview
+"""Completion queue entries, one after the other; good until the next tick."""
 
 
 class Queue(Protocol):
@@ -32,6 +37,11 @@ class Queue(Protocol):
     def detour(self) -> str:
         """Which commands take another path, in words; empty where none does."""
 
+    @property
+    def port(self) -> tuple[int, bytes] | None:
+        """Where C code can stage commands that move data: the address of a ``struct aionvme_ring``, and an entry of it without
+        user_data and command. None where each has to be staged by :meth:`stage`."""
+
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
         """Take a command to be submitted by the next tick; ``user_data`` has 63 bits, ``buf_index`` is its registered buffer or
         -1."""
@@ -45,17 +55,21 @@ class Queue(Protocol):
     def ended_batches(self) -> list[Batch]:
         """After a tick: the batches whose last command has completed, each once."""
 
-    def tick(self, budget: int) -> Iterable[CompletionTuple]:
+    def tick(self, budget: int) -> Entries:
         """Submit what was staged and give the completions that are there, at most ``budget``. Never blocks.
 
         Raises OSError where the queue itself is broken.
         """
 
-    def pause(self) -> float:
+    def pause(self, idle: bool) -> float:
         """After a tick that gave nothing, with commands in flight: seconds until the next one is worth making.
 
-        ``math.inf`` means that :meth:`fileno` will become readable.
+        ``math.inf`` means that :meth:`fileno` will become readable. With ``idle``, nobody else wants the loop: some
+        microseconds may be spent here on waiting for a completion.
         """
+
+    def record(self, latencies: Latencies | None) -> None:
+        """Record the latencies of commands submitted from now on, or with None no more."""
 
     def fileno(self) -> int | None:
         """A file descriptor that becomes readable when completions arrive after an infinite pause."""

@@ -14,8 +14,9 @@ from typing import Literal
 
 from aionvme._core import ffi
 from aionvme.emulator import Device
+from aionvme.latency import Latencies
 from aionvme.nvme.command import decode
-from aionvme.queues.base import CompletionTuple
+from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
 
 NS_PER_S = 1_000_000_000
@@ -34,6 +35,7 @@ class EmulatedQueue:
 
     kind: Literal["emulated"] = "emulated"
     detour = ""
+    port = None
 
     def __init__(self, device: Device, *, depth: int, admin: bool = False) -> None:
         self.depth = depth
@@ -42,9 +44,11 @@ class EmulatedQueue:
         self._latency_ns = device.spec.latency_ns
         self._random = random.Random(device.spec.seed)
         self._staged: list[tuple[int, bytes]] = []
-        self._due: list[tuple[int, float, int, bytes]] = []
+        self._due: list[tuple[int, float, int, bytes, int]] = []
         self._batches: dict[Batch, _Progress] = {}
-        self._members: dict[int, tuple[Batch, int, int]] = {}
+        self._members: dict[int, tuple[Batch, int]] = {}
+        self._latencies: Latencies | None = None
+        self._recording_since = 0
         self._next_member = -1
         self._ended: list[Batch] = []
 
@@ -70,32 +74,40 @@ class EmulatedQueue:
         ended, self._ended = self._ended, []
         return ended
 
-    def tick(self, budget: int) -> list[CompletionTuple]:
+    def tick(self, budget: int) -> Entries:
         """Carry out the commands that are due."""
         now = time.monotonic_ns()
         for user_data, entry in self._staged:
             self._schedule(now, user_data, entry)
         self._staged.clear()
         self._schedule_batches(now)
-        completions: list[CompletionTuple] = []
+        completions = bytearray()
         for _ in range(budget):
             if not self._due or self._due[0][0] > now:
                 break
-            _, _, user_data, entry = heapq.heappop(self._due)
+            _, _, user_data, entry, submitted = heapq.heappop(self._due)
             res, result = self._execute(entry)
+            latency_ns = time.monotonic_ns() - submitted
+            if self._latencies is not None and submitted >= self._recording_since:
+                self._latencies.add(latency_ns)
             if user_data < 0:
-                self._complete_member(user_data, res, result, now)
+                self._complete_member(user_data, res, result, latency_ns)
             else:
-                completions.append((user_data, res, result))
-        return completions
+                completions += CQE.pack(user_data, res, result)
+        return bytes(completions)
 
-    def pause(self) -> float:
+    def pause(self, idle: bool) -> float:
         """Seconds until the next command is due."""
         if self._staged or not self._due:
             return 0.0
         if len(self._due) < self.depth and any(p.submitted < batch.stopped_at for batch, p in self._batches.items()):
             return 0.0
         return max(0.0, (self._due[0][0] - time.monotonic_ns()) / NS_PER_S)
+
+    def record(self, latencies: Latencies | None) -> None:
+        """Record latencies up to a command's own end: waiting for those before it in a tick is part of it."""
+        self._latencies = latencies
+        self._recording_since = time.monotonic_ns()
 
     def fileno(self) -> None:
         """There is none: nothing completes but in a tick."""
@@ -112,7 +124,7 @@ class EmulatedQueue:
 
     def _schedule(self, now: int, user_data: int, entry: bytes) -> None:
         due = now + self._random.randint(*self._latency_ns)
-        heapq.heappush(self._due, (due, self._random.random(), user_data, entry))
+        heapq.heappush(self._due, (due, self._random.random(), user_data, entry, now))
 
     def _schedule_batches(self, now: int) -> None:
         for batch, progress in self._batches.items():
@@ -120,14 +132,14 @@ class EmulatedQueue:
             while progress.submitted < batch.stopped_at and (
                 len(self._due) < self.depth or len(self._members) < max(1, self.depth // 4)
             ):
-                self._members[self._next_member] = (batch, progress.submitted, now)
+                self._members[self._next_member] = (batch, progress.submitted)
                 self._schedule(now, self._next_member, batch.entry(progress.submitted))
                 self._next_member -= 1
                 progress.submitted += 1
 
-    def _complete_member(self, user_data: int, res: int, result: int, now: int) -> None:
-        batch, i, submitted_ns = self._members.pop(user_data)
-        batch.completions[i] = (res, 0, result, now - submitted_ns)
+    def _complete_member(self, user_data: int, res: int, result: int, latency_ns: int) -> None:
+        batch, i = self._members.pop(user_data)
+        batch.completions[i] = (res, 0, result, latency_ns)
         self._batches[batch].completed += 1
         self._end_if_done(batch)
 

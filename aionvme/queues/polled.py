@@ -23,6 +23,7 @@ class PolledQueue(SplitQueue):
     def __init__(self, fd: int, cmd_op: int, *, depth: int) -> None:
         """Open both rings; raises as :class:`RingQueue` does."""
         super().__init__(RingQueue(fd, cmd_op, kind="polled", depth=depth), fd, cmd_op)
+        self.port = self._better.port
 
     def takes(self, entry: bytes, buf_index: int) -> bool:
         """Whether the command moves data."""

@@ -119,7 +119,7 @@ class ProposedRawQueue(SplitQueue):
 
     def close(self) -> None:
         """Close both rings; with commands in flight the raw one stays open until the process ends."""
-        if self._better_in_flight:
+        if self._better.busy:
             self._other.close()
         else:
             super().close()

@@ -7,23 +7,23 @@ A command is packed once, here, into the 128 bytes of its submission queue entry
 import errno
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aionvme._core import ffi, lib
 from aionvme.errors import os_error
-from aionvme.queues.base import CompletionTuple
+from aionvme.latency import Latencies
+from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
 
 # opcode flags ioprio fd | cmd_op (and pad) | addr | len | uring_cmd_flags | user_data | buf_index personality file_index | cmd
 SQE = Struct("<BBHiQQIIQHHI72s8x")
-# user_data, res, big_cqe[0]; the flags and big_cqe[1] mean nothing to a passthrough command
-CQE = Struct("<Qi4xQ8x")
 assert SQE.size == 128
-assert CQE.size == 32
+
+COLUMN = Struct("<IIqQ")
+"""``struct aionvme_column``: offset, width, stride, address of the values."""
 
 RingKind = Literal["raw", "polled", "interrupt"]
 
@@ -35,6 +35,9 @@ REGISTERED_BUFFERS = 1024
 
 SPIN_S = 0.001
 """How long after its last progress a queue that is polled asks to be ticked without a pause."""
+
+LINGER_NS = 50_000
+"""How long an idle loop waits for a completion before it goes to sleep: going there and waking up takes about half of that."""
 
 SETUP_CAUSES = MappingProxyType(
     {
@@ -75,7 +78,14 @@ class _PackedBatch:
     batch: Any
     columns: Any
     added: bool = False
-    position: int = 0
+
+
+class Polls(NamedTuple):
+    """How often a polled ring was asked for completions; in vain; and how often it was not, because that was too early."""
+
+    polls: int
+    empty: int
+    spared: int
 
 
 class RingQueue:
@@ -100,6 +110,8 @@ class RingQueue:
         self._accepted = ffi.new("unsigned *")
         self._staged = 0
         self._progress = 0.0
+        self._latencies: Any = None  # what the core writes to lives as long as it does
+        self._position = 0
         self._eventfd: int | None = None
         self._armed = False
         self._batches: dict[Batch, _PackedBatch] = {}
@@ -136,6 +148,16 @@ class RingQueue:
         ret: int = lib.aionvme_ring_unregister_queue(ring)
         lib.aionvme_ring_close(ring)
         return ret == 0
+
+    @property
+    def port(self) -> tuple[int, bytes] | None:
+        """See :attr:`Queue.port`."""
+        header = bytearray(SQE.size)
+        SQE.pack_into(
+            header, 0,
+            lib.IORING_OP_URING_CMD, lib.IOSQE_FIXED_FILE, 0, 0, self._cmd_op, 0, 0, self._flags, 0, 0, 0, 0, b"",
+        )  # fmt: skip
+        return int(ffi.cast("uintptr_t", self._ring)), bytes(header)
 
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
         """Pack a command into the next entry of the batch."""
@@ -179,15 +201,6 @@ class RingQueue:
             self._stopped_early = []
         return ended
 
-    def _batches_moved(self) -> bool:
-        """Whether a command of a batch has been submitted or has completed since this was asked last."""
-        moved = False
-        for packed in self._batches.values():
-            position = packed.batch.submitted + packed.batch.completed
-            moved |= position != packed.position
-            packed.position = position
-        return moved
-
     def _add_batches(self) -> None:
         for packed in self._batches.values():
             if not packed.added and packed.batch.n:
@@ -213,41 +226,73 @@ class RingQueue:
             self._cmd_op, 0, 0, flags, 0,
             buf_index, 0, 0, batch.template,
         )  # fmt: skip
-        fields = ffi.new("struct aionvme_column[]", len(columns))
-        for field, (offset, values) in zip(fields, columns, strict=True):
-            field.offset, field.width, field.stride = offset, values.itemsize, values.strides[0]
-            field.values = ffi.cast("uint8_t *", values.__array_interface__["data"][0])
-        packed.columns, packed.n_columns = fields, len(columns)
+        fields = bytearray(len(columns) * COLUMN.size)
+        for i, (offset, values) in enumerate(columns):
+            addr = values.__array_interface__["data"][0]
+            COLUMN.pack_into(fields, i * COLUMN.size, offset, values.itemsize, values.strides[0], addr)
+        packed.columns = kept = ffi.from_buffer("struct aionvme_column *", fields)
+        packed.n_columns = len(columns)
         packed.n = batch.n
         packed.completions = ffi.from_buffer("struct aionvme_completion *", batch.completions)
-        return _PackedBatch(packed, fields)
+        return _PackedBatch(packed, kept)
 
     def stage_sqe(self, *fields: int | bytes) -> None:
         """Pack an entry of any kind, its fields in the order of the structure :data:`SQE`."""
         SQE.pack_into(self._sqe_bytes, self._staged * SQE.size, *fields)
         self._staged += 1
 
-    def tick(self, budget: int) -> Iterable[CompletionTuple]:
+    def tick(self, budget: int) -> Entries:
         """Submit the batch, let the kernel do its deferred work or poll, and reap."""
         if self._armed:
             lib.aionvme_ring_disarm(self._ring)
             self._armed = False
         staged = self._staged
-        n = lib.aionvme_ring_tick(self._ring, self._sqes, staged, self._accepted, self._cqes, min(budget, REAP_MAX))
+        n = lib.aionvme_ring_tick(
+            self._ring, self._sqes, staged, self._accepted, self._cqes, budget if budget < REAP_MAX else REAP_MAX
+        )
+        if staged:
+            self._keep_rest(staged)
+        if n < 0:
+            raise os_error(-n, "entering an io_uring", ENTER_CAUSES)
+        if self._eventfd is None and (n or self._moved()):
+            self._progress = time.monotonic()
+        return self._cqe_bytes[: n * CQE.size]
+
+    def _keep_rest(self, staged: int) -> None:
+        """What found no room in the submission queue is first in the next tick's line."""
         accepted = self._accepted[0]
         self._staged = staged - accepted
         if self._staged:
             rest = self._sqe_bytes[accepted * SQE.size : staged * SQE.size].tobytes()
             self._sqe_bytes[: len(rest)] = rest
-        if n < 0:
-            raise os_error(-n, "entering an io_uring", ENTER_CAUSES)
-        if staged or n or self._batches_moved():
-            self._progress = time.monotonic()
-        return CQE.iter_unpack(self._cqe_bytes[: n * CQE.size])
 
-    def pause(self) -> float:
+    def _moved(self) -> bool:
+        """Whether a command has been submitted, or one of a batch has completed, since this was asked last."""
+        position = lib.aionvme_ring_submitted(self._ring) + sum(
+            packed.batch.completed for packed in self._batches.values()
+        )
+        moved: bool = position != self._position
+        self._position = position
+        return moved
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is staged or in flight, or a batch under way; not once it is closed."""
+        if self._ring is None:
+            return False
+        return self._staged > 0 or bool(self._batches) or lib.aionvme_ring_busy(self._ring)
+
+    def record(self, latencies: Latencies | None) -> None:
+        """Have the core count latencies."""
+        to = ffi.NULL if latencies is None else ffi.from_buffer("struct aionvme_latencies *", latencies.record)
+        _check(lib.aionvme_ring_record(self._ring, to), "recording latencies")
+        self._latencies = to
+
+    def pause(self, idle: bool) -> float:
         """Polled: at once, then ever more slowly. Interrupt: sleep on the eventfd, unless something came meanwhile."""
         if self._staged or lib.aionvme_ring_queued(self._ring):
+            return 0.0
+        if idle and lib.aionvme_ring_linger(self._ring, LINGER_NS):
             return 0.0
         if self._eventfd is not None:
             self._armed = not lib.aionvme_ring_arm(self._ring)
@@ -280,6 +325,11 @@ class RingQueue:
             return
         _check(lib.aionvme_ring_set_buffer(self._ring, buf_index, ffi.NULL, 0), "unregistering a buffer")
         self._free_buffers.append(buf_index)
+
+    def polls(self) -> Polls:
+        """What polling has come to since the queue was opened."""
+        found = lib.aionvme_ring_polls(self._ring)
+        return Polls(found.polls, found.empty, found.spared)
 
     def close(self) -> None:
         """Unmap and close the ring; a second time, do nothing."""

@@ -2,11 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
-from aionvme.queues.base import CompletionTuple
+from aionvme.latency import Latencies
+from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
-from aionvme.queues.ring import RingQueue
+from aionvme.queues.ring import Polls, RingQueue
 
 
 class SplitQueue(ABC):
@@ -14,6 +14,8 @@ class SplitQueue(ABC):
 
     detour: str
     """Which commands take the other one, in words."""
+
+    port: tuple[int, bytes] | None = None
 
     def __init__(self, better: RingQueue, fd: int, cmd_op: int) -> None:
         """Take over ``better`` and open the other ring beside it. Raises as :class:`RingQueue` does, with neither left open."""
@@ -25,8 +27,6 @@ class SplitQueue(ABC):
         except OSError:
             better.close()
             raise
-        self._better_in_flight = 0
-        self._other_in_flight = 0
         self._better_batches: set[Batch] = set()
 
     @abstractmethod
@@ -37,11 +37,9 @@ class SplitQueue(ABC):
         """Put a command on the ring that it is for."""
         if self.takes(entry, buf_index):
             self._better.stage(user_data, entry, buf_index)
-            self._better_in_flight += 1
         else:
             # Buffers are registered with the better ring only.
             self._other.stage(user_data, entry, -1)
-            self._other_in_flight += 1
 
     @abstractmethod
     def takes_batch(self, batch: Batch) -> bool:
@@ -51,11 +49,9 @@ class SplitQueue(ABC):
         """Put a batch on the better ring where that takes all of it."""
         if self.takes_batch(batch):
             self._better_batches.add(batch)
-            self._better_in_flight += 1
             self._better.stage_batch(batch)
         else:
             batch.buf_index = -1
-            self._other_in_flight += 1
             self._other.stage_batch(batch)
 
     def stop_batch(self, batch: Batch) -> None:
@@ -66,35 +62,39 @@ class SplitQueue(ABC):
         """Those of both rings."""
         better, other = self._better.ended_batches(), self._other.ended_batches()
         self._better_batches.difference_update(better)
-        self._better_in_flight -= len(better)
-        self._other_in_flight -= len(other)
         return better + other
 
-    def tick(self, budget: int) -> Iterable[CompletionTuple]:
+    def tick(self, budget: int) -> Entries:
         """Tick the better ring while it has something in flight, and the other where it may have something to say.
 
         That is also when nothing has come: a signal of its eventfd that came late would keep an idle loop awake.
         """
-        completions: list[CompletionTuple] = []
-        if self._better_in_flight:
-            completions += self._better.tick(budget)
-            self._better_in_flight -= len(completions)
-        if not completions or (self._other_in_flight and len(completions) < budget):
-            try:
-                others = list(self._other.tick(budget - len(completions)))
-            except OSError:
-                if not completions:
-                    raise
-                return completions  # what was reaped must reach the caller; the error comes again
-            self._other_in_flight -= len(others)
-            completions += others
-        return completions
+        completions = self._better.tick(budget) if self._better.busy else b""
+        n = len(completions) // CQE.size
+        if n and not (self._other.busy and n < budget):
+            return completions
+        try:
+            others = self._other.tick(budget - n)
+        except OSError:
+            if not completions:
+                raise
+            return completions  # what was reaped must reach the caller; the error comes again
+        return b"".join((completions, others)) if completions else others
 
-    def pause(self) -> float:
+    def pause(self, idle: bool) -> float:
         """As long as the better ring says; the other one's eventfd is armed meanwhile, and wakes the loop before that."""
-        other = self._other.pause() if self._other_in_flight else math.inf
-        better = self._better.pause() if self._better_in_flight else math.inf
+        other = self._other.pause(idle and not self._better.busy) if self._other.busy else math.inf
+        better = self._better.pause(idle and other > 0) if self._better.busy else math.inf
         return min(other, better)
+
+    def record(self, latencies: Latencies | None) -> None:
+        """Those of both rings."""
+        self._better.record(latencies)
+        self._other.record(latencies)
+
+    def polls(self) -> Polls:
+        """Those of the better ring."""
+        return self._better.polls()
 
     def fileno(self) -> int | None:
         """The eventfd of the ring that is interrupt driven."""

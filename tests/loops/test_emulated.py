@@ -10,7 +10,7 @@ import pytest
 
 import aionvme
 from aionvme.buffers import span_of
-from aionvme.driver import driver
+from aionvme.driver import driver, process
 from aionvme.nvme.zoned import zone_append
 from aionvme.prepare import prepare_io
 
@@ -83,7 +83,7 @@ async def test_a_device_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     """Closing gives up after its limit: it raises ETIMEDOUT, and so does every task that was waiting; buffers are kept."""
     kept: list[object] = []
     monkeypatch.setattr(driver, "DRAIN_LIMIT_S", 0.2)
-    monkeypatch.setattr(driver, "_abandoned", kept)
+    monkeypatch.setattr(process, "abandoned", kept)
     caught: list[int | None] = []
 
     async def read(ns: aionvme.Namespace) -> None:
@@ -108,7 +108,7 @@ async def test_a_queue_in_disorder_ends_every_wait(monkeypatch: pytest.MonkeyPat
     """An OSError of the queue itself reaches every task, and the namespace can still be closed."""
     caught: list[int | None] = []
 
-    def broken(budget: int) -> list[tuple[int, int, int]]:
+    def broken(budget: int) -> bytes:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
     async def read(ns: aionvme.Namespace) -> None:

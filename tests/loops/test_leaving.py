@@ -94,7 +94,7 @@ async def test_each_task_gets_an_exception_of_its_own(monkeypatch: pytest.Monkey
             await ns.read(0, 1)
         caught.append(info.value)
 
-    def broken(budget: int) -> list[tuple[int, int, int]]:
+    def broken(budget: int) -> bytes:
         raise OSError(19, "gone")
 
     async with aionvme.open(SLOW) as ns, anyio.create_task_group() as tasks:

@@ -39,7 +39,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 def group_in_flight(*namespaces: aionvme.Namespace) -> int:
     """Commands in flight that passed a limiter."""
-    return sum(request.limiter is not None for ns in namespaces for request, _, _ in ns._io._in_flight.values())
+    groups = [flight.group for ns in namespaces for flight in ns._io.flights.flights()]
+    return sum(group is not None and group.limiter is not None for group in groups)
 
 
 def assert_idle(limiter: Limiter, depth: float = math.inf) -> None:
@@ -69,7 +70,7 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> Callable[[aionvme.Namespace], lis
 def held(ns: aionvme.Namespace) -> Iterator[None]:
     """Inside of this, no command of a namespace completes."""
     queue: Any = ns._io.queue
-    queue.tick = lambda budget: []
+    queue.tick = lambda budget: b""
     try:
         yield
     finally:
@@ -489,7 +490,7 @@ async def test_a_queue_that_breaks_ends_the_waits_for_it(limits: Any, monkeypatc
         except (OSError, aionvme.ClosedError) as error:
             ended.append(type(error))
 
-    def broken(budget: int) -> list[tuple[int, int, int]]:
+    def broken(budget: int) -> bytes:
         raise OSError(19, "gone")
 
     async with aionvme.open("emu:nvm") as other:
@@ -548,7 +549,7 @@ async def test_whatever_happens_all_places_come_back(seed: int, monkeypatch: pyt
             await until(lambda: not one._io.in_flight and not two._io.in_flight)
         assert 2 <= max(seen) <= 4
         assert_idle(limiter, 4)
-        assert (one._io._places._free, two._io._places._free) == (6, 2)
+        assert (one._io.flights.free, two._io.flights.free) == (6, 2)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,20 @@ class Usage:
         return time.process_time() - self._cpu
 
 
+async def percent_of_a_processor(queue: NullQueue) -> float:
+    """What the process uses of a processor while all sleep, without a turn: the least of some seconds, since a noisy machine adds
+    to it and nothing takes away. The longer ones are for what it takes to go to sleep."""
+    least = 100.0
+    for seconds in (1, 2, 4):
+        usage = Usage(queue)
+        await anyio.sleep(seconds)
+        assert usage.turns() == 0
+        least = min(least, 100 * usage.cpu_s() / seconds)
+        if least < 0.1:
+            break
+    return least
+
+
 @pytest.mark.parametrize("kind", ["interrupt", "polled"])
 async def test_idle(kind: str, open_driver: OpenDriver) -> None:
     """An open driver with nothing in flight makes no turns and uses no processor, before its first command and after it."""
@@ -58,10 +72,7 @@ async def test_idle(kind: str, open_driver: OpenDriver) -> None:
     driver = open_driver(queue)
     for _ in range(2):
         await anyio.sleep(0.02)
-        usage = Usage(queue)
-        await anyio.sleep(0.3)
-        assert usage.turns() == 0
-        assert usage.cpu_s() < 0.01
+        assert await percent_of_a_processor(queue) < 0.1
         await driver.run([Submission(outcome())] * 100)
 
 
@@ -130,10 +141,7 @@ async def test_a_slow_command(cancelled: bool, open_driver: OpenDriver) -> None:
             tasks.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):
             await anyio.sleep(0.02)
-            usage = Usage(queue)
-            await anyio.sleep(0.3)
-            assert usage.turns() == 0
-            assert usage.cpu_s() < 0.01
+            assert await percent_of_a_processor(queue) < 0.1
         assert driver.in_flight == 1
         queue.release(1)
     assert driver.in_flight == 0

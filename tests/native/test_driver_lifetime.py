@@ -15,8 +15,9 @@ import anyio.lowlevel
 import pytest
 
 from aionvme.driver import driver as driver_module
+from aionvme.driver import process as process_module
 from aionvme.driver.driver import Driver
-from aionvme.driver.request import Request, Submission
+from aionvme.driver.request import Submission
 from aionvme.errors import ClosedError, WrongLoopError
 from tests.native.conftest import OpenDriver
 from tests.native.rings import HeldQueue, Kept, NullQueue, holdings, in_child, until
@@ -161,7 +162,8 @@ async def test_another_thread_is_refused(open_driver: OpenDriver) -> None:
 
 async def _with_a_command_in_flight(queue: HeldQueue, kept: Kept) -> Driver:
     driver = Driver(queue, "the device")
-    driver._submit(Request(), kept.submission(bytes(72)))
+    assert driver._places.take_nowait()
+    driver.flights.launch(*kept.submission(bytes(72)))
     await until(lambda: queue.turns > 0)
     return driver
 
@@ -230,7 +232,7 @@ async def test_a_forked_child_that_exits_leaves_the_ring_alone(open_driver: Open
     done: list[object] = []
 
     def child() -> None:
-        driver_module.ORPHAN_DRAIN_LIMIT_S = 0.05
+        process_module.ORPHAN_DRAIN_LIMIT_S = 0.05
         atexit._run_exitfuncs()
 
     async def run() -> None:
@@ -276,7 +278,7 @@ def test_a_driver_nobody_closed_with_a_command_that_hangs(
     anyio_backend: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is waited for for a bounded time, and its buffer then stays for as long as the process."""
-    monkeypatch.setattr(driver_module, "ORPHAN_DRAIN_LIMIT_S", 0.02)
+    monkeypatch.setattr(process_module, "ORPHAN_DRAIN_LIMIT_S", 0.02)
     kept = Kept()
     driver = _leave_open(anyio_backend, queue := HeldQueue(), kept)
     with pytest.warns(ResourceWarning, match="the device was never closed"):

@@ -13,10 +13,10 @@ import pytest
 from aionvme._core import lib
 from aionvme.buffers import span_of
 from aionvme.queues import ring
-from aionvme.queues.base import CompletionTuple
 from aionvme.queues.ring import RingQueue
 from tests.native.rings import (
     IO_URING_SETUP,
+    CompletionTuple,
     HeldQueue,
     NopQueue,
     NullQueue,
@@ -27,6 +27,7 @@ from tests.native.rings import (
     need_injected_results,
     outcome,
     readable,
+    reap,
 )
 
 IO_URING_ENTER = 426
@@ -82,13 +83,13 @@ def test_a_tick_gives_no_more_than_its_budget(deferred: bool) -> None:
             queue.stage(i, outcome(i), -1)
         got: list[CompletionTuple] = []
         while len(got) < 200:
-            completions = list(queue.tick(budget))
+            completions = reap(queue, budget)
             assert len(completions) <= most
             if not deferred:
                 assert len(completions) == min(most, 200 - len(got))
             got += completions
         assert sorted(got) == [(i, i, 0) for i in range(200)]
-        assert list(queue.tick(budget)) == []
+        assert reap(queue, budget) == []
     queue.close()
 
 
@@ -96,21 +97,21 @@ def test_waking() -> None:
     """pause() is infinite where the file descriptor will tell, and 0.0 where something is there; a tick makes it unreadable."""
     queue = HeldQueue()
     queue.stage(1, bytes(72), -1)
-    assert queue.pause() == 0.0, "staged and not submitted"
-    assert list(queue.tick(64)) == []
-    assert queue.pause() == math.inf
+    assert queue.pause(False) == 0.0, "staged and not submitted"
+    assert reap(queue) == []
+    assert queue.pause(False) == math.inf
     assert not readable(queue, 0.02)
     queue.release(1)
     assert readable(queue, 1)
-    assert list(queue.tick(64)) == [(1, 0, 0)]
+    assert reap(queue) == [(1, 0, 0)]
     assert not readable(queue)
 
     queue.stage(2, bytes(72), -1)
-    assert list(queue.tick(64)) == []
+    assert reap(queue) == []
     queue.release(1)
     assert not readable(queue, 0.02), "nobody is paused"
-    assert queue.pause() == 0.0, "it has completed"
-    assert list(queue.tick(64)) == [(2, 0, 0)]
+    assert queue.pause(False) == 0.0, "it has completed"
+    assert reap(queue) == [(2, 0, 0)]
     queue.close()
 
 
@@ -122,13 +123,13 @@ def test_a_late_signal_wakes_once() -> None:
     for in_flight in (0, 1):
         for i in range(in_flight):
             queue.stage(i, bytes(72), -1)
-            list(queue.tick(64))
+            reap(queue)
         os.eventfd_write(fd, 1)
         assert readable(queue)
-        assert list(queue.tick(64)) == []
+        assert reap(queue) == []
         if in_flight:
-            assert queue.pause() == math.inf
-            assert list(queue.tick(64)) == []
+            assert queue.pause(False) == math.inf
+            assert reap(queue) == []
         assert not readable(queue)
     queue.release(1)
     drain(queue, 1)
@@ -140,13 +141,13 @@ def test_a_polled_queue_backs_off() -> None:
     queue = NullQueue("polled")
     assert queue.fileno() is None
     queue.stage(0, bytes(72), -1)
-    assert queue.pause() == 0.0
+    assert queue.pause(False) == 0.0
     drain(queue, 1)  # an error where the kernel has no polled uring_cmd on /dev/null, but progress
-    assert queue.pause() == 0.0
+    assert queue.pause(False) == 0.0
     pauses = []
     for _ in range(6):
         time.sleep(0.02)
-        pauses.append(queue.pause() or 0.0)
+        pauses.append(queue.pause(False) or 0.0)
     queue.close()
     assert pauses == sorted(pauses)
     assert 0.002 < pauses[0] <= pauses[-1] <= 0.01

@@ -12,11 +12,11 @@ PACKAGE = Path(aionvme.__file__).parent
 
 # Lowest first: a module imports what is on its own line or above, never below.
 LAYERS = [
-    {"aionvme._core", "aionvme.nvme", "aionvme.errors"},
+    {"aionvme._core", "aionvme._flight", "aionvme.nvme", "aionvme.errors", "aionvme.sizes", "aionvme.latency"},
     {"aionvme.emulator", "aionvme.devices"},
     {"aionvme.queues"},
     {"aionvme.driver", "aionvme.buffers", "aionvme.geometry"},
-    {"aionvme.prepare", "aionvme.prepare_batch"},
+    {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover"},
     {"aionvme.zone_commands", "aionvme.batch_commands", "aionvme.namespace"},
     {"aionvme.opening", "aionvme.doctor"},
     {"aionvme"},

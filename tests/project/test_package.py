@@ -47,7 +47,13 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     """One wheel for every Python from 3.11 on, typed, with the native core and without tests."""
     assert "-cp311-abi3-linux_" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"aionvme/py.typed", "aionvme/_core.abi3.so", "aionvme/_core.pyi", "aionvme/__init__.py"} <= set(names)
+    assert {
+        "aionvme/py.typed",
+        "aionvme/_core.abi3.so",
+        "aionvme/_flight.abi3.so",
+        "aionvme/_core.pyi",
+        "aionvme/__init__.py",
+    } <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"aionvme"}
 
 
