@@ -13,9 +13,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import aionvme
+from aionvme.cli.bench import plan
 from aionvme.doctor import one_line
 from aionvme.errors import AionvmeError
 
@@ -31,7 +33,13 @@ COMMANDS = {
     "list": "the NVMe namespaces of this machine",
     "info": "what a namespace and its controller say of themselves",
     "doctor": "what works here, what does not, and what to do about it",
+    "bench": "IOPS, latency and processor time over queue depth, size and pattern",
+    "compare": "two saved runs of bench side by side",
 }
+
+
+class CommandLineError(AionvmeError):
+    """The command line makes no sense, as only its target or a file that it names can tell."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except CommandLineError as error:
+        print(f"aionvme: {error}", file=sys.stderr)
+        return 2
     except (AionvmeError, OSError) as error:
         print(f"aionvme: {one_line(error)}", file=sys.stderr)
         return 1
@@ -56,11 +67,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-        command.add_argument("--json", action="store_true", help="print one JSON document")
-        if name == "info":
+        form = command.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="print one JSON document")
+        if name in ("info", "bench"):
             command.add_argument("target", metavar="TARGET", help=TARGET_HELP)
         if name == "doctor":
             command.add_argument("target", metavar="TARGET", nargs="?", help=f"{TARGET_HELP}; without it, every device")
+        if name == "bench":
+            form.add_argument("--csv", action="store_true", help="print a row for each point, separated by commas")
+            plan.add_options(command)
+        if name == "compare":
+            command.add_argument("a", metavar="A.json", type=Path, help="a run that `aionvme bench --save` kept")
+            command.add_argument(
+                "b", metavar="B.json", type=Path, help="another, whose figures are divided by those of A"
+            )
     return parser
 
 
@@ -77,7 +97,10 @@ def _run(arguments: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], Answer] = import_module(f"aionvme.cli.{arguments.command}_command").run
     answer = run(arguments)
     if sys.stdout is not None:  # as under `>&-`
-        text = json.dumps(answer.document, indent=2) if arguments.json else as_text(answer.page, sys.stdout)
+        if arguments.json:
+            text = json.dumps(answer.document, indent=2)
+        else:
+            text = as_text(answer.page, sys.stdout) if answer.plain is None else answer.plain
         _write(sys.stdout, text)
     return answer.exit_status
 

@@ -32,11 +32,15 @@ STATE_STYLES = {
 
 
 class Answer(NamedTuple):
-    """What a command has to say: the document for programs, the page for people, the exit status for the shell."""
+    """What a command has to say: the document for programs, the page for people, the exit status for the shell.
+
+    ``plain`` is text that was asked for in place of the page.
+    """
 
     document: dict[str, Any]
     page: RenderableType
     exit_status: int = 0
+    plain: str | None = None
 
 
 class MapRow(NamedTuple):

@@ -21,8 +21,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 ESCAPE = "\x1b"
 
+COMMANDS = [
+    ("demo",),
+    ("list",),
+    ("info", "emu:zns"),
+    ("doctor", "emu:nvm"),
+    ("bench", "emu:nvm", "--depth", "1", "--seconds", "0.05"),
+]
 
-@pytest.mark.parametrize("arguments", [("demo",), ("list",), ("info", "emu:zns"), ("doctor", "emu:nvm")])
+
+@pytest.mark.parametrize("arguments", COMMANDS)
 def test_pipe_gets_plain_text(run: Run, arguments: tuple[str, ...]) -> None:
     """No escape codes, no line wrapped or padded, whatever the environment says of a terminal; nothing on stderr."""
     finished = run(*arguments, COLUMNS="20", TERM="xterm-256color")
@@ -34,7 +42,7 @@ def test_pipe_gets_plain_text(run: Run, arguments: tuple[str, ...]) -> None:
     assert len(narrow.stdout.splitlines()) == len(finished.stdout.splitlines())
 
 
-@pytest.mark.parametrize("arguments", [("demo",), ("list",), ("info", "emu:zns"), ("doctor", "emu:nvm")])
+@pytest.mark.parametrize("arguments", COMMANDS)
 def test_json_is_one_document(run: Run, arguments: tuple[str, ...]) -> None:
     """stdout is one JSON object and nothing else."""
     finished = run(*arguments, "--json", FORCE_COLOR="1")
@@ -69,7 +77,17 @@ def test_unusable_target(run: Run, target: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("fly",), ("info",), ("demo", "extra"), ("list", "--colour"), ("info", "a", "b")]
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("info",),
+        ("demo", "extra"),
+        ("list", "--colour"),
+        ("info", "a", "b"),
+        ("bench",),
+        ("compare", "a"),
+    ],
 )
 def test_misuse(run: Run, arguments: tuple[str, ...]) -> None:
     """A command line that makes no sense gives the usage and exit status 2."""
