@@ -1,17 +1,18 @@
 # `make demo` sets up and shows the main job on the embedded device, `make test` sets up and runs every check but those of
-# `make test-raw`, which builds a kernel for them.
+# `make test-raw`, which builds a kernel for them, `make bench` measures.
 
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard _native/*.c _native/*.h _native/*.py) setup.py pyproject.toml
 RESULTS := .cache/results
+BENCHMARKS := null_device today passthrough polling features
 # In compat mode type checkers find an editable install as well.
 PIP_INSTALL := $(BIN)/pip install --quiet --config-settings editable_mode=compat --editable
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The commands that tests run find this environment first, as in an activated one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint test-host test-vm test-raw clean
+.PHONY: demo test lint test-host test-vm test-raw bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/aionvme demo
@@ -32,10 +33,10 @@ test-host: $(VENV)/.test
 	@echo "== tests on this machine: the codec, the emulated device, the real ring, the command line"
 	@mkdir -p $(RESULTS)
 	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m pytest -q
-
 	@echo "== once more what awaits, with the hot path in pure Python"
 	@AIONVME_PURE=1 AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m pytest -q tests/api tests/loops tests/native \
 		--deselect tests/native/test_core_c.py --deselect tests/native/test_ring_queue.py
+
 test-vm: $(VENV)/.test
 	@echo "== the API tests in a virtual machine, against a real NVMe driver and QEMU's controller"
 	@mkdir -p $(RESULTS)
@@ -56,7 +57,15 @@ test-raw: $(VENV)/.test
 		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api tests/raw
 	@$(BIN)/python -m tests.paths $(RESULTS)/raw.json
 	@echo "== what a read costs on them"
-	@$(BIN)/python benchmarks/raw_queue.py --check
+	@$(BIN)/python -m benchmarks.raw_queue --check
+
+# Measures little of everything, to see that it runs and what order of things to expect. The kernel of the virtual machine is that
+# of _native/kernel, built where it is not there (some minutes); docs/benchmarks.md says how to measure for good.
+bench: $(VENV)/.bench
+	@_native/kernel/build >/dev/null
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick || exit; done
+	@$(BIN)/python -m benchmarks.raw_queue --check
+	@echo "== with figures in .cache/bench"
 
 $(VENV)/.demo: $(NATIVE)
 	@scripts/packages run
@@ -71,6 +80,12 @@ $(VENV)/.test: $(NATIVE)
 	@python3 -m venv $(VENV)
 	@$(PIP_INSTALL) '.[cli,test]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.test
+	@scripts/packages bench
+	@echo "== installing what is compared with into $(VENV)"
+	@$(PIP_INSTALL) '.[cli,test,bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info aionvme/*.so aionvme/_core.c

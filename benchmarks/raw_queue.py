@@ -8,24 +8,22 @@ four paths are those of one kernel. Two figures for each path, size, queue depth
 - guest instructions for each read, user space and kernel, on a processor whose clock counts them: what a read costs, without
   the waiting for it. These repeat.
 
-``python benchmarks/raw_queue.py`` writes docs/figures/raw_queue.json, .md and .png; the last needs matplotlib (extra "plots").
+``python -m benchmarks.raw_queue`` writes docs/figures/raw_queue.json, .md and .png; the last needs matplotlib (extra "plots").
 With ``--check`` it fails where a raw queue costs more than it should.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[1]
-FIGURES = PROJECT / "docs/figures"
-PROGRAM = PROJECT / ".cache/raw_queue"
+from benchmarks import harness
+
+PROGRAM = harness.program("raw_queue")
 
 PATHS = ("raw", "polled", "interrupt", "block")
 SIZES = (512, 4096)
@@ -79,26 +77,13 @@ def in_guest(what: str, only: str = "") -> dict[str, Any]:
 
 def boot(what: str, *options: str) -> dict[str, Any]:
     """Run this file in the guest and take what it leaves."""
-    with tempfile.TemporaryDirectory() as results:
-        bed = [sys.executable, "-m", "tests.vm", "--kernel", "raw", "--timeout", "3600", *options]
-        command = [sys.executable, str(Path(__file__).resolve()), "--guest", what]
-        environment = os.environ | {"AIONVME_VM_RESULTS": results}
-        subprocess.run([*bed, "--", *command], check=True, cwd=PROJECT, env=environment)
-        document: dict[str, Any] = json.loads((Path(results) / "raw_queue.json").read_text())
-    return document
-
-
-def build() -> None:
-    """Compile the program that runs in the guest."""
-    PROGRAM.parent.mkdir(exist_ok=True)
-    native = PROJECT / "_native"
-    sources = [PROJECT / "benchmarks/raw_queue.c", native / "core.c"]
-    subprocess.run(["gcc", "-O2", f"-I{native}", "-o", PROGRAM, *sources, "-luring"], check=True)
+    found: dict[str, Any] = harness.in_guest("benchmarks.raw_queue", ["--guest", what], ["--kernel", "raw", *options])
+    return found
 
 
 def check() -> str | None:
     """What is wrong with the instructions for a read on a raw queue beside those of polled passthrough, None if nothing is."""
-    build()
+    harness.compile_program("raw_queue")
     (_, *_, raw), (_, *_, polled) = boot("count,check", *COUNTING)["points"]
     found = f"{raw:.0f} guest instructions for a read on a raw queue, {polled:.0f} polled: {raw / polled:.0%}"
     print(found)
@@ -107,15 +92,15 @@ def check() -> str | None:
 
 def measure() -> dict[str, Any]:
     """Both kinds of figures, with the machine that they come from."""
-    build()
+    harness.compile_program("raw_queue")
     rates = boot(str(SECONDS))
     counts = boot("count", *COUNTING)
-    version = subprocess.run(["qemu-system-x86_64", "--version"], check=True, capture_output=True, text=True).stdout
+    host = harness.machine()
     return {
         "machine": {
-            "host": platform.release(),
-            "cpu": next((line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?"),
-            "emulator": version.splitlines()[0],
+            "host": host["kernel"],
+            "cpu": host["cpu"],
+            "emulator": harness.emulator(),
             "guest": rates["kernel"],
         },
         "reads_a_second": rates["points"],
@@ -143,8 +128,9 @@ def report(result: dict[str, Any]) -> str:
     machine = result["machine"]
     parts = [
         "# Raw, polled, interrupt, block: random reads",
-        f"Written by `benchmarks/raw_queue.py`, whose head says what was measured and how. Guest: Linux {machine['guest']}, "
-        f"two processors, {machine['emulator']} without KVM on {machine['cpu']}, Linux {machine['host']}.",
+        "Written by `python -m benchmarks.raw_queue`, whose head says what was measured and how. "
+        f"Guest: Linux {machine['guest']}, two processors, {machine['emulator']} without KVM on {machine['cpu']}, "
+        f"Linux {machine['host']}.",
         "The instructions are what a read costs, and repeat to a few per cent. Reads a second are limited by the emulated "
         "device, which shares two processors with the guest, and are noisy, as neighbouring lines show: at small depths, where "
         "the device is what is waited for, the raw queue is not ahead of polling.",
@@ -192,16 +178,12 @@ def main() -> None:
     parser.add_argument("--guest", metavar="WHAT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.guest:
-        results = Path(os.environ["AIONVME_VM_RESULTS"])
-        (results / "raw_queue.json").write_text(json.dumps(in_guest(*options.guest.split(","))))
+        harness.leave(in_guest(*options.guest.split(",")))
         return
     if options.check:
         sys.exit(check())
     result = measure()
-    FIGURES.mkdir(exist_ok=True)
-    (FIGURES / "raw_queue.json").write_text(json.dumps(result, indent=1) + "\n")
-    (FIGURES / "raw_queue.md").write_text(report(result))
-    draw(result, FIGURES / "raw_queue.png")
+    harness.save(harness.FIGURES, "raw_queue", result, report(result), lambda file: draw(result, file))
     print(report(result))
 
 
