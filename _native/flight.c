@@ -129,9 +129,8 @@ static PySendResult send_inner(struct flight *self, PyObject *value, PyObject **
 	if (sent == PYGEN_NEXT)
 		return sent;
 	Py_CLEAR(self->inner);
-	if (sent == PYGEN_ERROR) {
-			return sent;
-	}
+	if (sent == PYGEN_ERROR)
+		return sent;
 	Py_CLEAR(*result);
 	return finish(self, result);
 }
@@ -200,9 +199,8 @@ static PyObject *throw_inside(struct flight *self, PyObject *args)
 	if (result)
 		return result;
 	Py_CLEAR(self->inner);
-	if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
-			return NULL;
-	}
+	if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+		return NULL;
 	PyErr_Clear();
 	sent = finish(self, &result);
 	return answer(sent, result);
@@ -424,6 +422,7 @@ static int in_flight_clear(struct in_flight *self)
 		self->first = flight->next;
 		Py_DECREF(OBJECT(flight));
 	}
+	self->last = NULL;
 	return 0;
 }
 
@@ -443,12 +442,6 @@ static void in_flight_dealloc(struct in_flight *self)
 	PyMem_Free(self->vacant);
 	PyObject_GC_Del(self);
 	Py_DECREF(type);
-}
-
-static void all_vacant(struct in_flight *self)
-{
-	for (self->n_vacant = 0; self->n_vacant < self->depth; self->n_vacant++)
-		self->vacant[self->n_vacant] = self->depth - 1 - self->n_vacant;
 }
 
 static PyObject *future_done(PyObject *loop)
@@ -505,7 +498,8 @@ static int in_flight_init(struct in_flight *self, PyObject *args, PyObject *Py_U
 	self->depth = depth;
 	self->free = depth;
 	self->open = true;
-	all_vacant(self);
+	for (self->n_vacant = 0; self->n_vacant < self->depth; self->n_vacant++)
+		self->vacant[self->n_vacant] = self->depth - 1 - self->n_vacant;
 	return 0;
 }
 
@@ -539,7 +533,6 @@ int in_flight_admits(const struct in_flight *self)
 	return running == self->loop;
 }
 
-/* Python code may run in here, and launch another or close the queue: what was made sure of is looked at again. */
 static struct flight *new_flight(struct in_flight *self)
 {
 	struct flight *flight = self->spare;
@@ -574,9 +567,9 @@ PyObject *flight_launch(struct in_flight *self, PyObject *keep, Py_buffer *view,
 	flight = new_flight(self);
 	if (!flight)
 		return NULL;
-	if (!self->open || !self->n_vacant) {
+	/* Python code may have run in both: a finalizer, say, that closed the queue. */
+	if (!self->open) {
 		Py_DECREF(OBJECT(flight));
-		PyErr_SetString(PyExc_RuntimeError, "the queue was closed or filled up while a command was being submitted");
 		return NULL;
 	}
 	slot = self->vacant[--self->n_vacant];
@@ -606,6 +599,8 @@ static PyObject *in_flight_launch(struct in_flight *self, PyObject *const *args,
 		return NULL;
 	}
 	flight = flight_launch(self, args[2], NULL, &user_data);
+	if (!flight && !PyErr_Occurred())
+		PyErr_SetString(PyExc_RuntimeError, "the queue was closed while a command was being submitted");
 	if (!flight)
 		return NULL;
 	number = PyLong_FromUnsignedLongLong(user_data);
@@ -732,19 +727,15 @@ static PyObject *in_flight_settle(struct in_flight *self, PyObject *ticket)
 
 static int fail_one(struct flight *flight, PyObject *error)
 {
-	int told, run;
+	PyObject *type, *value, *traceback;
 
 	set(&flight->error, error);
 	flight->pending = false;
-	told = tell(flight, 0);
-	if (!told)
+	if (!tell(flight, 0))
 		return run_later(flight);
 	/* The task is told all the same. */
-	PyObject *type, *value, *traceback;
-
 	PyErr_Fetch(&type, &value, &traceback);
-	run = run_later(flight);
-	if (run)
+	if (run_later(flight))
 		PyErr_Clear();
 	PyErr_Restore(type, value, traceback);
 	return -1;

@@ -40,11 +40,11 @@ extern PyTypeObject *in_flight_type;
 int in_flight_admits(const struct in_flight *table);
 
 /*
- * flight_launch() - A new flight in a slot of its own, with a turn to come. The caller has made sure of a place, and stages it.
+ * flight_launch() - A new flight in a slot of its own, with a turn to come. The caller has taken a place, and stages it.
  * @keep: What must stay alive until the command has completed; a reference of its own is taken.
  * @view: Moved into the flight, which releases it then, or NULL.
  *
- * Return: a new reference, or NULL with an exception set and @view untouched.
+ * Return: a new reference, or NULL with @view untouched: with an exception set, or without where the queue was closed meanwhile.
  */
 PyObject *flight_launch(struct in_flight *table, PyObject *keep, Py_buffer *view, uint64_t *user_data);
 

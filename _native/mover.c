@@ -196,7 +196,7 @@ static PyObject *mover_launch(struct mover *self, PyObject *const *args, Py_ssiz
 {
 	struct nvme_uring_cmd cmd = { 0 };
 	uint64_t opcode, slba, nlb, len, user_data;
-	PyObject *flight = NULL;
+	PyObject *flight;
 	Py_buffer view;
 	int buf_index, fua, admitted;
 
@@ -231,15 +231,20 @@ static PyObject *mover_launch(struct mover *self, PyObject *const *args, Py_ssiz
 	cmd.cdw10 = slba;
 	cmd.cdw11 = slba >> 32;
 	cmd.cdw12 = (nlb - 1) | (fua ? FUA : 0);
-	/* Last, because all of the above may run Python code, and flight_launch() looks again at what it made sure of. */
+	/* Last, because all of the above may run Python code. */
 	admitted = in_flight_admits(self->flights);
+	if (admitted < 0)
+		goto failed;
 	if (!admitted)
 		goto no;
-	if (admitted > 0)
-		flight = flight_launch(self->flights, args[3], &view, &user_data);
-	if (!flight)
-		goto failed;
 	self->flights->free--;
+	flight = flight_launch(self->flights, args[3], &view, &user_data);
+	if (!flight) {
+		self->flights->free++;
+		if (PyErr_Occurred())
+			goto failed;
+		goto no;
+	}
 	flight_set_nlb(flight, nlb);
 	if (stage(self, user_data, &cmd, buf_index))
 		Py_CLEAR(flight); /* the table has it all the same */

@@ -79,8 +79,8 @@ class PureMover:
         buf_index = self._pool.buf_index(Span(addr, len_bytes, None))
         if not flights.admits():
             return None
+        flights.free -= 1  # before a signal's handler can raise with the command in flight
         flight = flights.launch(entry, buf_index, owner)
-        flights.free -= 1
         flight.nlb = blocks
         return flight
 

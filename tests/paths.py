@@ -17,7 +17,7 @@ def main(files: list[str]) -> None:
     for file in map(Path, files):
         for path, counts in sorted(json.loads(file.read_text()).items()):
             numbers = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-            print(f"   {path:24} {WHERE[file.stem]:24} {numbers}")
+            print(f"   {path:36} {WHERE[file.stem]:24} {numbers}")
 
 
 if __name__ == "__main__":

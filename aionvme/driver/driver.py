@@ -209,8 +209,8 @@ class Driver:
         self.check_usable()
         if self._recording:
             raise UsageError(f"latencies of {self._target} are being recorded already")
-        self._recording = True
         self.queue.record(latencies := Latencies())
+        self._recording = True
         try:
             yield latencies
         finally:

@@ -45,7 +45,7 @@ class Flight:
         "user_data",
         "value",
         "waiter",
-    )  # fmt: skip
+    )
 
     def __init__(self, host: Host, user_data: int, keep: object) -> None:
         self._host = host
@@ -202,7 +202,7 @@ class InFlight:
             slot = user_data & SLOT_MASK
             flight = self._slots[slot]
             if flight is None or flight.user_data != user_data:
-                raise LookupError(f"a completion that nobody asked for, user_data {user_data:#x}")
+                raise LookupError(f"a completion that nobody asked for, user_data {user_data}")
             self._slots[slot] = None
             self._vacant.append(slot)
             flight.keep = None
