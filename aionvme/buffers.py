@@ -128,22 +128,22 @@ class BufferPool:
         lease = ffi.gc(ffi.cast("char *", base), lambda _: self._bury(memory))
         return np.frombuffer(ffi.buffer(lease, len_bytes), np.uint8)
 
-    def buf_index(self, span: Span) -> int:
-        """The registered buffer that holds all of a span, or -1."""
+    def buf_index(self, addr: int, len_bytes: int) -> int:
+        """The registered buffer that holds all of a piece of memory, or -1."""
         if self._dead:
             self._release_dead()
-        at = bisect_right(self._starts, span.addr) - 1
+        at = bisect_right(self._starts, addr) - 1
         if at < 0:
             return -1
         end, buf_index = self._chunks[at]
-        return buf_index if span.addr + span.len_bytes <= end else -1
+        return buf_index if addr + len_bytes <= end else -1
 
     def buf_indices(
         self, addr: NDArray[np.uint64], len_bytes: NDArray[np.uint64] | np.uint64, span: Span
     ) -> NDArray[np.uint16] | int:
         """The registered buffers that hold these pieces of a span: one for all, one for each, or -1 where not each is in one."""
-        whole = self.buf_index(span)
-        if whole >= 0 or not self._starts or self.buf_index(Span(span.addr, 1, None)) < 0:
+        whole = self.buf_index(span.addr, span.len_bytes)
+        if whole >= 0 or not self._starts or self.buf_index(span.addr, 1) < 0:
             return whole
         at = np.searchsorted(np.array(self._starts, np.uint64), addr, "right") - 1
         chunks = np.array(self._chunks, np.uint64)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aionvme._core import ffi
-from aionvme.buffers import Buffer, BufferPool, Span, holds_objects
+from aionvme.buffers import Buffer, BufferPool, holds_objects
 from aionvme.driver.fast import IN_C, Flight, InFlight
 from aionvme.nvme.command import NVME_URING_CMD
 from aionvme.nvme.nvm import NLB_MAX
@@ -76,7 +76,7 @@ class PureMover:
             opcode, 0, 0, self._nsid, 0, 0, 0, addr, 0, len_bytes,
             slba & 0xFFFF_FFFF, slba >> 32, blocks - 1 | FUA * fua, 0, 0, 0, 0, 0,
         )  # fmt: skip
-        buf_index = self._pool.buf_index(Span(addr, len_bytes, None))
+        buf_index = self._pool.buf_index(addr, len_bytes)
         if not flights.admits():
             return None
         flights.free -= 1  # before a signal's handler can raise with the command in flight

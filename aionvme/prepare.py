@@ -69,7 +69,7 @@ def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPoo
             f"{describe(command)}: the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of "
             "its own, which this version cannot pass"
         )
-    return _pack(command, span, geometry.nsid, pool.buf_index(span) if span.len_bytes else -1)
+    return _pack(command, span, geometry.nsid, pool.buf_index(span.addr, span.len_bytes) if span.len_bytes else -1)
 
 
 def prepare_admin(command: Command, span: Span) -> Submission:

@@ -4,6 +4,7 @@ Nothing here loops over commands in Python, unless they are of a kind whose leng
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,10 @@ def blocks_batch(
     opcode: NvmOpcode, slba: ArrayLike, nlb: ArrayLike, span: Span, geometry: Geometry, pool: BufferPool
 ) -> Batch:
     """Reads, writes or appends of ``nlb`` blocks each, whose data is one after the other in the buffer."""
-    first, counts = unsigned("slba", slba), unsigned("nlb", nlb)
+    first = unsigned("slba", slba)
     n = first.size
+    # A plain number stays one: as an array it would cost as much as a dozen commands.
+    counts = np.uint64(nlb) if type(nlb) is int and 0 <= nlb <= nvm.NLB_MAX else unsigned("nlb", nlb)
     if first.ndim != 1 or counts.shape not in ((), first.shape):
         raise UsageError(
             f"slba of shape {first.shape} and nlb of shape {counts.shape}: a list, and a number or as many"
@@ -80,11 +83,11 @@ def blocks_batch(
     if counts.ndim == 0:
         len_bytes = most * block_bytes
         total = len_bytes * n
-        template = encode(Command(opcode, cdw12=nvm.wire_nlb(most)), geometry.nsid, DataPointers(0, len_bytes))
+        template = _template(opcode, geometry.nsid, most, len_bytes)
         lengths = np.uint64(len_bytes)
         addr = np.arange(span.addr, span.addr + total, len_bytes, dtype=np.uint64)
     else:
-        template = encode(Command(opcode), geometry.nsid)
+        template = _template(opcode, geometry.nsid, 1, 0)
         lengths = counts * np.uint64(block_bytes)
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if n else 0
@@ -97,6 +100,12 @@ def blocks_batch(
         raise UsageError(f"a buffer of {span.len_bytes} bytes, and the commands take exactly {total}")
     columns.append(Column(ADDR_OFFSET, addr))
     return Batch(n, template, columns, buf_index=pool.buf_indices(addr, lengths, span), keep=span.owner)
+
+
+@lru_cache
+def _template(opcode: NvmOpcode, nsid: int, nlb: int, len_bytes: int) -> bytes:
+    """What reads, writes or appends of one length have in common."""
+    return encode(Command(opcode, cdw12=nvm.wire_nlb(nlb)), nsid, DataPointers(0, len_bytes))
 
 
 def rows_of(commands: Sequence[Command], geometry: Geometry) -> NDArray[np.void]:

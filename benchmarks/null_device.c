@@ -4,19 +4,22 @@
  *
  *   null_device DEPTH SECONDS
  *
- * DEPTH commands are laid out anew and submitted together, and reaped together, over and over.
+ * DEPTH reads of a block into registered memory are laid out anew and submitted together, and reaped together, over and over.
  */
 #define _GNU_SOURCE
 #include "core.h"
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/nvme_ioctl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define MAX_DEPTH 1024
+#define BLOCK_BYTES 512
+#define READ 0x02
 
 static double now(void)
 {
@@ -31,13 +34,15 @@ int main(int argc, char **argv)
 	static struct aionvme_sqe sqes[MAX_DEPTH];
 	static struct aionvme_cqe cqes[MAX_DEPTH];
 	const unsigned depth = argc == 3 ? atoi(argv[1]) : 0;
+	static uint8_t memory[MAX_DEPTH * BLOCK_BYTES] __attribute__((aligned(4096)));
 	const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct aionvme_ring *ring;
 	unsigned long commands = 0;
 	double start, end;
 
 	if (!depth || depth > MAX_DEPTH || aionvme_ring_open(depth, 2 * depth, false, &ring) ||
-	    aionvme_ring_register_files(ring, &fd, 1))
+	    aionvme_ring_register_files(ring, &fd, 1) || aionvme_ring_reserve_buffers(ring, 1) ||
+	    aionvme_ring_set_buffer(ring, 0, memory, sizeof(memory)))
 		return 2;
 	start = now();
 	do {
@@ -46,11 +51,18 @@ int main(int argc, char **argv)
 
 			for (unsigned i = 0; i < depth; i++) {
 				struct io_uring_sqe *sqe = (struct io_uring_sqe *)&sqes[i];
+				struct nvme_uring_cmd *cmd = (struct nvme_uring_cmd *)sqe->cmd;
 
 				memset(&sqes[i], 0, sizeof(sqes[i]));
 				sqe->opcode = IORING_OP_URING_CMD;
 				sqe->flags = IOSQE_FIXED_FILE;
+				sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
 				sqe->user_data = i;
+				cmd->opcode = READ;
+				cmd->nsid = 1;
+				cmd->addr = (uintptr_t)&memory[i * BLOCK_BYTES];
+				cmd->data_len = BLOCK_BYTES;
+				cmd->cdw10 = i;
 			}
 			done = aionvme_ring_tick(ring, sqes, depth, &accepted, cqes, depth);
 			while (done < depth) {
