@@ -1,6 +1,7 @@
 """What Identify says of a namespace, as far as commands depend on it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from aionvme.errors import UsageError
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
@@ -21,7 +22,7 @@ class Geometry:
     max_transfer_bytes: int
     max_append_bytes: int
 
-    @property
+    @cached_property
     def block_bytes(self) -> int:
         """Bytes of a logical block in a buffer: its data, and its metadata where the format interleaves them."""
         return self.namespace.lba_size + (self.namespace.ms if self.namespace.extended_lba else 0)
@@ -33,7 +34,7 @@ class Geometry:
             raise UsageError(f"{len_bytes} bytes of data: not a multiple of the logical block, {self.block_bytes}")
         return nlb
 
-    @property
+    @cached_property
     def separate_metadata(self) -> bool:
         """Whether each block has metadata that travels in a buffer of its own."""
         return self.namespace.ms > 0 and not self.namespace.extended_lba

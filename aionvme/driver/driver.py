@@ -80,9 +80,8 @@ class Driver:
         """Submit a batch, as many at a time as there is room for, and wait for all of it: the outcomes are in the batch.
 
         A task that is cancelled submits no more of it, and goes on when what was submitted has completed. Raises ClosedError
-        where the queue closes before all of it was submitted.
+        where the queue closes before all of it was submitted; the caller has looked whether it is usable at all.
         """
-        self.check_usable()
         await self._host.checkpoint_if_cancelled()
         if limiter is None:
             await self._carry_out_batch(batch)
