@@ -96,16 +96,23 @@ def attach(target: Target, choice: QueueChoice, depth: SupportsIndex) -> Attachm
 def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
     if choice not in ("auto", "emulated"):
         raise UsageError(f"queue={choice!r}: {spec} is served in this process, with queue='emulated' or 'auto'")
-    device = Device(parse_spec(spec))
+    with ExitStack() as undo:
+        device = Device(parse_spec(spec))
+        undo.callback(device.close)
+        io = EmulatedQueue(device, depth=depth)
+        undo.callback(io.close)
+        admin = EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True)
+        undo.callback(admin.close)
+        close = undo.pop_all().close
     return Attachment(
         target=spec,
         nsid=NSID,
-        io=EmulatedQueue(device, depth=depth),
-        admin=EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True),
+        io=io,
+        admin=admin,
         path=PathReport("emulated", depth),
         max_transfer_bytes=None,
         chunk_bytes=REGISTERED_MAX_BYTES,
-        close=device.close,
+        close=close,
     )
 
 

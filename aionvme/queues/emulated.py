@@ -7,6 +7,7 @@ too early is written to all the same, which is what makes this queue a test of w
 """
 
 import heapq
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from aionvme.latency import Latencies
 from aionvme.nvme.command import decode
 from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
+from aionvme.queues.timer import Timer
 
-NS_PER_S = 1_000_000_000
+EARLY_NS = 100_000
+"""How much sooner than a command is due the loop is woken, which takes tens of microseconds; it goes round until then."""
 
 
 @dataclass
@@ -43,6 +46,7 @@ class EmulatedQueue:
         self._admin = admin
         self._latency_ns = device.spec.latency_ns
         self._random = random.Random(device.spec.seed)
+        self._timer = Timer()
         self._staged: list[tuple[int, bytes]] = []
         self._due: list[tuple[int, float, int, bytes, int]] = []
         self._batches: dict[Batch, _Progress] = {}
@@ -77,6 +81,8 @@ class EmulatedQueue:
     def tick(self, budget: int) -> Entries:
         """Carry out the commands that are due."""
         now = time.monotonic_ns()
+        if 0 < self._timer.at <= now:
+            self._timer.set(0)
         for user_data, entry in self._staged:
             self._schedule(now, user_data, entry)
         self._staged.clear()
@@ -97,20 +103,26 @@ class EmulatedQueue:
         return bytes(completions)
 
     def pause(self, idle: bool) -> float:
-        """Seconds until the next command is due."""
+        """Seconds, 0 where the next command is about to be due; else infinity, and the timer goes off shortly before it is."""
         if self._staged or not self._due:
             return 0.0
         if len(self._due) < self.depth and any(p.submitted < batch.stopped_at for batch, p in self._batches.items()):
             return 0.0
-        return max(0.0, (self._due[0][0] - time.monotonic_ns()) / NS_PER_S)
+        wake_at = self._due[0][0] - EARLY_NS
+        if wake_at <= time.monotonic_ns():
+            return 0.0
+        if wake_at != self._timer.at:
+            self._timer.set(wake_at)
+        return math.inf
 
     def record(self, latencies: Latencies | None) -> None:
         """Record latencies up to a command's own end: waiting for those before it in a tick is part of it."""
         self._latencies = latencies
         self._recording_since = time.monotonic_ns()
 
-    def fileno(self) -> None:
-        """There is none: nothing completes but in a tick."""
+    def fileno(self) -> int:
+        """The timer's: nothing completes but in a tick."""
+        return self._timer.fd
 
     def register(self, addr: int, len_bytes: int) -> int:
         """Any memory will do."""
@@ -120,7 +132,8 @@ class EmulatedQueue:
         """Nothing was taken, nothing is given back."""
 
     def close(self) -> None:
-        """The device belongs to whoever opened it."""
+        """Close the timer; the device belongs to whoever opened it."""
+        self._timer.close()
 
     def _schedule(self, now: int, user_data: int, entry: bytes) -> None:
         due = now + self._random.randint(*self._latency_ns)

@@ -1,6 +1,8 @@
 """What only an emulated namespace can show: its file, its seed, many zones, and a device that does not answer."""
 
 import errno
+import os
+import time
 from pathlib import Path
 
 import anyio
@@ -127,3 +129,39 @@ async def test_a_queue_in_disorder_ends_every_wait(monkeypatch: pytest.MonkeyPat
         with pytest.raises(aionvme.ClosedError, match="broken"):
             await ns.read(0, 1)
     assert caught == [errno.EBADF] * 5
+
+
+async def test_a_command_is_on_time_and_the_processor_idle() -> None:
+    """1.2 ms are neither cut short nor rounded up to the next millisecond, as loops' timers are, nor spent going round."""
+    async with aionvme.open("emu:nvm?latency=1.2ms") as ns:
+        buffer = ns.alloc(512)
+        times = []
+        start, used = time.perf_counter(), time.process_time()
+        for _ in range(20):
+            submitted = time.perf_counter()
+            await ns.read(0, 1, into=buffer)
+            times.append(time.perf_counter() - submitted)
+        assert time.process_time() - used < (time.perf_counter() - start) / 2
+        # The best of twenty: the machine may have other things to do.
+        assert 0.0012 <= min(times) < 0.0018
+
+
+async def test_descriptors_are_given_back() -> None:
+    """A namespace that is open has a timer for each of its queues, one that was closed has none."""
+
+    def timers() -> int:
+        return sum("timerfd" in os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+    for _ in range(3):
+        async with aionvme.open("emu:nvm") as ns:
+            await ns.read(0, 1)
+            assert timers() == 2
+        assert timers() == 0
+
+
+def test_an_opening_that_fails_leaves_no_descriptor() -> None:
+    """Without an event loop a namespace cannot be opened, and what was opened for it is closed again."""
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(aionvme.UsageError, match="no event loop"):
+        aionvme.open("emu:nvm").__aenter__().send(None)
+    assert len(os.listdir("/proc/self/fd")) == before
