@@ -40,6 +40,12 @@ _FUA = 1 << 30
 Handler = Callable[[Command, memoryview], Completion]
 
 
+def copied_extents(command: Command, data: memoryview) -> list[tuple[int, int]]:
+    """The source ranges of a Copy, each as its slba and nlb (section 3.2.2)."""
+    ranges = from_host(data, ((command.cdw12 & 0xFF) + 1) * _COPY_RANGE.size)
+    return [(slba, nlb + 1) for slba, nlb in _COPY_RANGE.iter_unpack(ranges)]
+
+
 class NvmNamespace:
     """One namespace: ``handlers`` has a method for each opcode it supports."""
 
@@ -138,11 +144,10 @@ class NvmNamespace:
         return DONE
 
     def _copy(self, command: Command, data: memoryview) -> Completion:
-        nr = (command.cdw12 & 0xFF) + 1
         if command.cdw12 >> 8 & 0xF:
             raise StatusError(INVALID_FIELD)  # OCFS offers descriptor format 0 alone
-        ranges = [(slba, nlb + 1) for slba, nlb in _COPY_RANGE.iter_unpack(from_host(data, nr * _COPY_RANGE.size))]
-        if nr > MSRC or any(nlb > MSSRL for _, nlb in ranges) or sum(nlb for _, nlb in ranges) > MCL:
+        ranges = copied_extents(command, data)
+        if len(ranges) > MSRC or any(nlb > MSSRL for _, nlb in ranges) or sum(nlb for _, nlb in ranges) > MCL:
             raise StatusError(COMMAND_SIZE_LIMIT_EXCEEDED)
         sdlba = command.slba
         for done, (slba, nlb) in enumerate(ranges):

@@ -1,6 +1,7 @@
 """What an emulated device is made of, and the one line that describes it: ``emu:zns?zones=16&zone_size=4MiB``.
 
 Sizes are bytes, or a number with KiB, MiB, GiB or TiB. Latency is a time with ns, us, ms or s, or a range of two.
+``model=flash`` takes the place of latency, with the options of flash_spec.py.
 """
 
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from aionvme.emulator.flash_spec import FlashSpec
 from aionvme.errors import UsageError
 from aionvme.sizes import parse_size
 
@@ -25,7 +27,7 @@ class DeviceSpec:
     """Geometry and settings of a device. Sizes are bytes; ``mar`` and ``mor`` are 1-based and 0 stands for no limit.
 
     ``file`` None keeps the namespace in memory. ``seed`` and ``latency_ns``, the shortest and the longest, are for the
-    transport; the seed also makes the UUID of a namespace in memory.
+    transport, as is ``flash``, which takes the place of latencies; the seed also makes the UUID of a namespace in memory.
     """
 
     zoned: bool
@@ -40,6 +42,7 @@ class DeviceSpec:
     latency_ns: tuple[int, int] = (0, 0)
     mdts_bytes: int = 512 << 10
     zasl_bytes: int = 128 << 10
+    flash: FlashSpec | None = None
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what no device could be."""
@@ -51,6 +54,10 @@ class DeviceSpec:
         self._check_transfers()
         low, high = self.latency_ns
         _require(0 <= low <= high, f"latency={low}ns-{high}ns: the shortest comes first, and neither is negative")
+        if self.flash is not None:
+            _require(not high, f"latency={low}ns-{high}ns: with a model there is none, latencies come from it")
+            page = self.flash.page
+            _require(page % self.lba == 0, f"page={page}: not a multiple of the logical block, {self.lba} bytes")
 
     @property
     def nsze(self) -> int:
@@ -110,11 +117,25 @@ def parse_spec(text: str) -> DeviceSpec:
             raise UsageError(f"{key!r} is given twice in {text!r}")
         given.add(key)
         values[key] = _KEYS[kind][key](key, value)
+    values["flash"] = _flash(values, given)
     return _build(kind == "zns", values)
 
 
+def _flash(values: dict[str, Any], given: set[str]) -> FlashSpec | None:
+    keys = [key for key in _FLASH_KEYS if key in given]
+    if "model" not in given:
+        _require(not keys, f"{', '.join(keys)}: only with model=flash")
+        return None
+    _require(
+        "latency" not in given, "model and latency are both given: with model=flash, latencies come from the model"
+    )
+    options = {f"{key}_ns" if _FLASH_KEYS[key] is _time else key: values[key] for key in keys}
+    dies = options.get("channels", FlashSpec.channels) * options.get("dies", FlashSpec.dies)
+    return FlashSpec(**{"zone_dies": min(FlashSpec.zone_dies, dies), **options})
+
+
 def _build(zoned: bool, values: dict[str, Any]) -> DeviceSpec:
-    common = {key: values[key] for key in ("lba", "file", "seed")}
+    common = {key: values[key] for key in ("lba", "file", "seed", "flash")}
     common |= {"latency_ns": values["latency"], "mdts_bytes": values["mdts"]}
     if not zoned:
         return DeviceSpec(zoned=False, size_bytes=values["size"], **common)
@@ -146,11 +167,37 @@ def _size(key: str, value: str) -> int:
 
 
 def _latency(key: str, value: str) -> tuple[int, int]:
-    times = [re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s)", part) for part in value.split("-")]
-    bounds = [round(float(time[1]) * _TIME_UNITS_NS[time[2]]) for time in times if time]
-    if not 1 <= len(times) == len(bounds) <= 2:
-        raise UsageError(f"{key}={value}: it takes a time with ns, us, ms or s, or a range: 80us, 50us-200us")
+    bounds = _times(key, value, 2, "or a range: 80us, 50us-200us")
     return bounds[0], bounds[-1]
+
+
+def _time(key: str, value: str) -> int:
+    return _times(key, value, 1, "such as 80us")[0]
+
+
+def _times(key: str, value: str, most: int, example: str) -> list[int]:
+    times = [re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s)", part) for part in value.split("-")]
+    times_ns = [round(float(time[1]) * _TIME_UNITS_NS[time[2]]) for time in times if time]
+    if not 1 <= len(times) == len(times_ns) <= most:
+        raise UsageError(f"{key}={value}: it takes a time with ns, us, ms or s, {example}")
+    return times_ns
+
+
+def _rate(key: str, value: str) -> int:
+    if not value.endswith("/s"):
+        raise UsageError(f"{key}={value}: it takes bytes per second, such as 800MiB/s")
+    return _size(key, value.removesuffix("/s"))
+
+
+def _percent(key: str, value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}%", value):
+        raise UsageError(f"{key}={value}: it takes whole percents, such as 5%")
+    return int(value[:-1])
+
+
+def _model(key: str, value: str) -> str:
+    _require(value == "flash", f"{key}={value}: the model there is, is flash")
+    return value
 
 
 def _file(key: str, value: str) -> Path:
@@ -162,9 +209,19 @@ def _require(condition: bool, message: str) -> None:
         raise UsageError(message)
 
 
-_COMMON_KEYS = {"lba": _number, "file": _file, "seed": _number, "latency": _latency, "mdts": _size}
+_COMMON_KEYS = {"lba": _number, "file": _file, "seed": _number, "latency": _latency, "mdts": _size, "model": _model}
+_NVM_FLASH_KEYS: dict[str, Any] = {
+    "channels": _number,
+    "dies": _number,
+    "page": _size,
+    "read": _time,
+    "program": _time,
+    "channel": _rate,
+    "jitter": _percent,
+}
+_FLASH_KEYS: dict[str, Any] = {**_NVM_FLASH_KEYS, "zone_dies": _number, "erase": _time, "append": _time}
 _KEYS: dict[str, dict[str, Any]] = {
-    "nvm": {"size": _size, **_COMMON_KEYS},
+    "nvm": {"size": _size, **_COMMON_KEYS, **_NVM_FLASH_KEYS},
     "zns": {
         "zones": _number,
         "zone_size": _size,
@@ -173,6 +230,7 @@ _KEYS: dict[str, dict[str, Any]] = {
         "mor": _number,
         "zasl": _size,
         **_COMMON_KEYS,
+        **_FLASH_KEYS,
     },
 }
 _COMMON_DEFAULTS = {"file": None, "seed": 0, "latency": (0, 0), "mdts": DeviceSpec.mdts_bytes}

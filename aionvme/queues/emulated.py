@@ -1,9 +1,10 @@
 """The queue of an emulated device: real addresses, real delays, no kernel.
 
-A command is carried out when it is due, not when it is submitted, and due times are drawn from the device's seed: with a range
+A command is carried out when it is due, not when it is submitted, and due times follow from the device's seed: with a range
 of latencies commands complete in another order than they came in, and without any latency those submitted together are
 shuffled, as a real controller may. Until then its data pointer is an address, as it is for the kernel: a buffer that goes away
-too early is written to all the same, which is what makes this queue a test of who owns what.
+too early is written to all the same, which is what makes this queue a test of who owns what. With a model of the device a
+command's completion may be due later than the command, and is kept until then.
 """
 
 import heapq
@@ -15,14 +16,20 @@ from typing import Literal
 
 from aionvme._core import ffi
 from aionvme.emulator import Device
+from aionvme.emulator.timing import timing_of
 from aionvme.latency import Latencies
-from aionvme.nvme.command import decode
+from aionvme.nvme.command import Command, DataPointers, decode
+from aionvme.nvme.status import Completion
 from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
 from aionvme.queues.timer import Timer
 
 EARLY_NS = 100_000
 """How much sooner than a command is due the loop is woken, which takes tens of microseconds; it goes round until then."""
+
+
+_Due = tuple[int, float, int, Command, DataPointers, int, Completion | None]
+"""When, what breaks ties, user_data, the command and its data, when it was submitted, and how it ended once carried out."""
 
 
 @dataclass
@@ -44,11 +51,11 @@ class EmulatedQueue:
         self.depth = depth
         self._device = device
         self._admin = admin
-        self._latency_ns = device.spec.latency_ns
         self._random = random.Random(device.spec.seed)
+        self._timing = timing_of(device, self._random, admin=admin)
         self._timer = Timer()
         self._staged: list[tuple[int, bytes]] = []
-        self._due: list[tuple[int, float, int, bytes, int]] = []
+        self._due: list[_Due] = []
         self._batches: dict[Batch, _Progress] = {}
         self._members: dict[int, tuple[Batch, int]] = {}
         self._latencies: Latencies | None = None
@@ -79,7 +86,7 @@ class EmulatedQueue:
         return ended
 
     def tick(self, budget: int) -> Entries:
-        """Carry out the commands that are due."""
+        """Carry out the commands that are due, and give the completions that are."""
         now = time.monotonic_ns()
         if 0 < self._timer.at <= now:
             self._timer.set(0)
@@ -91,8 +98,16 @@ class EmulatedQueue:
         for _ in range(budget):
             if not self._due or self._due[0][0] > now:
                 break
-            _, _, user_data, entry, submitted = heapq.heappop(self._due)
-            res, result = self._execute(entry)
+            due, order, user_data, command, pointers, submitted, completion = heapq.heappop(self._due)
+            if completion is None:
+                memory = memoryview(ffi.buffer(ffi.cast("char *", pointers.addr), pointers.data_len)).cast("B")
+                completion = self._device.execute(command, memory, admin=self._admin)
+                # Reckoned from when it was due, not from now: that we are late delays no other command.
+                complete_at = self._timing.complete_at(due, command, completion, memory)
+                if complete_at > due:
+                    heapq.heappush(self._due, (complete_at, order, user_data, command, pointers, submitted, completion))
+                    continue
+            res, result = completion
             latency_ns = time.monotonic_ns() - submitted
             if self._latencies is not None and submitted >= self._recording_since:
                 self._latencies.add(latency_ns)
@@ -136,8 +151,9 @@ class EmulatedQueue:
         self._timer.close()
 
     def _schedule(self, now: int, user_data: int, entry: bytes) -> None:
-        due = now + self._random.randint(*self._latency_ns)
-        heapq.heappush(self._due, (due, self._random.random(), user_data, entry, now))
+        command, pointers = decode(entry)
+        due = self._timing.execute_at(now, command)
+        heapq.heappush(self._due, (due, self._random.random(), user_data, command, pointers, now, None))
 
     def _schedule_batches(self, now: int) -> None:
         for batch, progress in self._batches.items():
@@ -160,9 +176,3 @@ class EmulatedQueue:
         if self._batches[batch].completed == batch.stopped_at:
             del self._batches[batch]
             self._ended.append(batch)
-
-    def _execute(self, entry: bytes) -> tuple[int, int]:
-        command, pointers = decode(entry)
-        memory = ffi.buffer(ffi.cast("char *", pointers.addr), pointers.data_len)
-        status, result = self._device.execute(command, memoryview(memory).cast("B"), admin=self._admin)
-        return int(status), result

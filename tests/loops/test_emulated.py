@@ -97,7 +97,7 @@ async def test_a_device_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     async with anyio.create_task_group() as tasks:
         with pytest.raises(TimeoutError, match="2 commands in flight"):
             async with aionvme.open("emu:nvm?latency=0us") as ns:
-                ns._io.queue._latency_ns = (10**12, 10**12)  # type: ignore[attr-defined]
+                ns._io.queue._timing.latency_ns = (10**12, 10**12)  # type: ignore[attr-defined]
                 tasks.start_soon(read, ns)
                 tasks.start_soon(read, ns)
                 while ns._io.in_flight < 2:

@@ -390,12 +390,16 @@ async def test_commands_that_fail_give_their_places_back(monkeypatch: pytest.Mon
     limiter = Limiter(depth=2)
     async with aionvme.open("emu:nvm?mdts=16KiB") as ns:
         tenant = ns.limited(limiter)
-        execute = ns._io.queue._execute  # type: ignore[attr-defined]
+        device = ns._io.queue._device  # type: ignore[attr-defined]
+        execute = device.execute
 
-        def fail_beyond(entry: bytes) -> tuple[int, int]:
-            return (0x4281, 0) if decode(entry)[0].slba >= 128 else execute(entry)
+        def fail_beyond(command: aionvme.Command, data: memoryview, *, admin: bool) -> aionvme.Completion:
+            if command.slba >= 128:
+                return aionvme.Completion(aionvme.Status(0x4281), 0)
+            completion: aionvme.Completion = execute(command, data, admin=admin)
+            return completion
 
-        monkeypatch.setattr(ns._io.queue, "_execute", fail_beyond)
+        monkeypatch.setattr(device, "execute", fail_beyond)
         for _ in range(5):
             with pytest.raises(aionvme.UnrecoveredReadError):
                 await tenant.read(0, 1024)
