@@ -7,14 +7,18 @@ dies 0 and 2 are on the first. Pages of a zone lie on as many dies as it has, in
 
 import heapq
 import random
+import time
 from collections.abc import Callable, Iterable
 from itertools import count
 
+import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 
 import aionvme
 from aionvme.emulator import Device, parse_spec
+from aionvme.emulator.flash import Station
 from aionvme.emulator.flash_spec import FlashSpec
 from aionvme.emulator.timing import timing_of
 from aionvme.errors import UsageError
@@ -232,6 +236,14 @@ def test_what_a_file_holds_is_erased(host: Make, tmp_path: object) -> None:
     assert host(spec).run((0, zoned.zone_management_send(RESET, 0), b"")) == [2 * US + 3 * MS]
 
 
+def test_what_is_over_is_forgotten() -> None:
+    """A station keeps no more than what it is yet to do, as one piece where that is without a pause."""
+    station = Station()
+    assert [station.book(at, at, 3) for at in range(0, 1000, 10)] == list(range(3, 1003, 10))
+    assert [station.book(1000, ready, 5) for ready in (1000, 1010, 1000, 1000)] == [1005, 1015, 1010, 1020]
+    assert (station._starts, station._ends) == ([1000], [1020])
+
+
 def test_completions_come_in_another_order_than_addresses(host: Make) -> None:
     """The first append's die is being read, so the second, one page further on another die, completes before it."""
     host_ = host(zns("channels=2&dies=1&zone_dies=2"))
@@ -241,10 +253,10 @@ def test_completions_come_in_another_order_than_addresses(host: Make) -> None:
 
 
 def test_a_copy_reads_and_programs(host: Make) -> None:
-    """A block is read from one zone, and then written to another, whose turn it took: 2 + 50 + 1, and 1 + 400."""
+    """Two blocks are read from a die, and then written to another zone, whose turn it was: 2 + 50 + 50 + 1, and 2 + 400."""
     host_ = host(zns("channels=4&dies=1&zone_dies=2"))
-    host_.run((0, zoned.zone_append(0, 1)))
-    assert host_.run((MS, nvm.copy(ZONE, 1), nvm.copy_ranges([(0, 1)]))) == [MS + 454 * US]
+    host_.run((0, zoned.zone_append(0, 2)))
+    assert host_.run((MS, nvm.copy(ZONE, 2), nvm.copy_ranges([(0, 1), (1, 1)]))) == [MS + 505 * US]
     assert host_.run((2 * MS, zoned.zone_management_send(RESET, ZONE), b"")) == [5 * MS + 2 * US]
 
 
@@ -378,3 +390,34 @@ async def test_appends_on_every_loop(zone_dies: int, programs: int) -> None:
         assert (order == sorted(order)) == (zone_dies == 1)
         assert done["latency_ns"].max() >= programs * 200 * US  # each is at least half of its 400 us
         assert np.array_equal(await ns.read(0, 128), data)
+
+
+@pytest.mark.anyio
+async def test_a_command_is_carried_out_before_it_completes() -> None:
+    """An append has moved the write pointer long before its program ends; until then its buffer is its own, cancelled or not."""
+    async with aionvme.open("emu:zns?model=flash&program=30ms&jitter=0%") as ns:
+        data = bytearray(ns.lba_size)
+        start = time.monotonic()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ns.zone_append, 0, data)
+            while (await ns.report_zones(0, nr_zones=1))["wp"][0] == 0:
+                pass
+            with pytest.raises(BufferError):
+                data.append(0)
+            tasks.cancel_scope.cancel()
+        assert time.monotonic() - start >= 0.03
+        data.append(0)
+
+
+@pytest.mark.anyio
+async def test_a_late_loop_delays_nothing_more() -> None:
+    """What was due while the loop was away is over when it comes back: 10 ms of turn and 130 of program within 150."""
+    async with aionvme.open("emu:zns?model=flash&append=10ms&program=130ms&jitter=0%") as ns:
+        start = time.monotonic()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ns.zone_append, 0, bytes(ns.lba_size))
+            while not ns._io.in_flight:
+                await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.001)
+            time.sleep(0.15)  # noqa: ASYNC251
+        assert 0.15 <= time.monotonic() - start < 0.25
