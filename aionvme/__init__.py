@@ -41,6 +41,10 @@ from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.prepare_batch import COMMAND
 from aionvme.queues.attach import PathReport
+from aionvme.zones.book import ZoneDifference
+from aionvme.zones.resources import ZoneHolder
+from aionvme.zones.table import Zones
+from aionvme.zones.zone import Zone
 
 __version__ = _version("aionvme")
 
@@ -72,11 +76,15 @@ __all__ = [
     "WriteFaultError",
     "WriteProtectedError",
     "WrongLoopError",
+    "Zone",
     "ZoneBoundaryError",
+    "ZoneDifference",
     "ZoneFullError",
+    "ZoneHolder",
     "ZoneInvalidWriteError",
     "ZoneOfflineError",
     "ZoneReadOnlyError",
     "ZoneState",
+    "Zones",
     "open",
 ]

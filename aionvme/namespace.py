@@ -27,6 +27,8 @@ from aionvme.prepare import buffer_of, describe, plain, prepare_admin, prepare_i
 from aionvme.queues.attach import PathReport
 from aionvme.queues.batch import Batch
 from aionvme.zone_commands import ZoneCommands
+from aionvme.zones.book import ZoneBook
+from aionvme.zones.table import Zones
 
 BYTE = np.dtype(np.uint8)
 
@@ -58,7 +60,9 @@ class Namespace(ZoneCommands, BatchCommands):
         io: Driver,
         admin: Driver,
         limiter: Limiter | None = None,
+        book: ZoneBook | None = None,
     ) -> None:
+        """``book`` is that of the namespace that this one is a limited view of."""
         self._target = target
         self._path = path
         self._geometry = geometry
@@ -68,6 +72,8 @@ class Namespace(ZoneCommands, BatchCommands):
         self._limiter = limiter
         short = limiter is None and not geometry.separate_metadata
         zoned = geometry.zoned
+        self._book = book or (ZoneBook(self) if zoned else None)
+        self._zones = Zones(self, self._book) if self._book else None
         self._launch = Mover(
             io.flights,
             io.queue,
@@ -145,7 +151,9 @@ class Namespace(ZoneCommands, BatchCommands):
         if self._limiter is not None:
             raise UsageError(f"already limited by {self._limiter}: limit the namespace that this one was made from")
         self._io.bind(limiter)
-        return Namespace(self._target, self._geometry, self._path, self._pool, self._io, self._admin, limiter)
+        return Namespace(
+            self._target, self._geometry, self._path, self._pool, self._io, self._admin, limiter, self._book
+        )
 
     def alloc(self, len_bytes: SupportsIndex) -> NDArray[np.uint8]:
         """A page-aligned buffer of zeroes, registered with the queue: commands that use it, or a slice of it, pin no pages.

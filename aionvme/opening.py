@@ -71,11 +71,14 @@ class _Opening(AbstractAsyncContextManager[Namespace]):
             io = self._drive(attachment.io, attachment.target)
             admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
             geometry = await _identify(admin, attachment.target, attachment.nsid, attachment.max_transfer_bytes)
+            pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
+            ns = Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
+            if ns.zoned:
+                await ns.zones.refresh()
         except BaseException:
             await self._undo.aclose()
             raise
-        pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
-        return Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
+        return ns
 
     async def __aexit__(self, *exception: object) -> None:
         for driver in self._drivers:

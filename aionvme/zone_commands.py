@@ -17,6 +17,8 @@ from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 from aionvme.nvme.opcodes import ReportingOptions, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.status import Completion
 from aionvme.nvme.zones import REPORT_HEADER_LEN_BYTES, ZONE, ZONE_DESCRIPTOR_LEN_BYTES, parse_report
+from aionvme.zones.book import ZoneBook
+from aionvme.zones.table import Zones
 
 REPORT_MAX_BYTES = 64 << 10
 """Length of the buffer that a long report is fetched with, piece by piece: 1023 zones at a time."""
@@ -27,6 +29,8 @@ class ZoneCommands(ABC):
 
     _geometry: Geometry
     _launch: Launch
+    _zones: Zones | None
+    _book: ZoneBook | None
 
     @property
     @abstractmethod
@@ -37,6 +41,13 @@ class ZoneCommands(ABC):
     def zoned(self) -> bool:
         """Whether this is a zoned namespace."""
         return self._geometry.zoned is not None
+
+    @property
+    def zones(self) -> Zones:
+        """The zones as objects, which keep the order of writes and the limits on open and active zones."""
+        if self._zones is None:
+            raise self._no_zones()
+        return self._zones
 
     @property
     def zsze(self) -> int:
@@ -159,8 +170,10 @@ class ZoneCommands(ABC):
     async def _manage(self, action: ZoneSendAction, zslba: SupportsIndex | None, select_all: bool) -> None:
         if (zslba is None) != select_all:
             raise UsageError("name the zone by its zslba, or pass select_all=True, not both and not neither")
-        slba = 0 if zslba is None else zslba
-        await self._complete(zoned.zone_management_send(action, self._check_zslba(slba), select_all=select_all))
+        slba = self._check_zslba(0 if zslba is None else zslba)
+        if self._book is not None:
+            self._book.forget(None if select_all else slba)
+        await self._complete(zoned.zone_management_send(action, slba, select_all=select_all))
 
     def _check_zslba(self, zslba: SupportsIndex) -> int:
         zslba = index(zslba)
@@ -175,5 +188,8 @@ class ZoneCommands(ABC):
     def _zoned(self) -> IdentifyZonedNamespace:
         zoned = self._geometry.zoned
         if zoned is None:
-            raise UsageError(f"{self.target} is a conventional namespace: it has no zones")
+            raise self._no_zones()
         return zoned
+
+    def _no_zones(self) -> UsageError:
+        return UsageError(f"{self.target} is a conventional namespace: it has no zones")

@@ -16,7 +16,7 @@ LAYERS = [
     {"aionvme.emulator", "aionvme.devices"},
     {"aionvme.queues"},
     {"aionvme.driver", "aionvme.buffers", "aionvme.geometry"},
-    {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover"},
+    {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover", "aionvme.zones"},
     {"aionvme.zone_commands", "aionvme.batch_commands", "aionvme.namespace"},
     {"aionvme.opening", "aionvme.doctor"},
     {"aionvme"},

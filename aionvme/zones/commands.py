@@ -1,0 +1,63 @@
+"""What zones are made of."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme.buffers import Buffer
+
+
+class Commands(Protocol):
+    """The commands of :class:`aionvme.Namespace`, or of a limited one, that zone objects use."""
+
+    @property
+    def target(self) -> str:
+        """What was opened."""
+
+    @property
+    def lba_size(self) -> int:
+        """Bytes of data in a logical block."""
+
+    @property
+    def zsze(self) -> int:
+        """Size of every zone in logical blocks."""
+
+    @property
+    def nr_zones(self) -> int:
+        """Number of zones."""
+
+    @property
+    def mor(self) -> int | None:
+        """Most zones that may be open."""
+
+    @property
+    def mar(self) -> int | None:
+        """Most zones that may be active."""
+
+    async def read(self, slba: int, nlb: int, *, into: Buffer | None = None, fua: bool = False) -> NDArray[np.uint8]:
+        """Read blocks."""
+
+    async def write(self, slba: int, data: Buffer, *, fua: bool = False) -> None:
+        """Write blocks."""
+
+    async def zone_append(self, zslba: int, data: Buffer, *, fua: bool = False) -> int:
+        """Append blocks."""
+
+    async def report_zones(self, slba: int = 0, *, nr_zones: int | None = None) -> NDArray[np.void]:
+        """Report zones."""
+
+    async def open_zone(self, zslba: int) -> None:
+        """Open a zone explicitly."""
+
+    async def close_zone(self, zslba: int) -> None:
+        """Close a zone."""
+
+    async def finish_zone(self, zslba: int) -> None:
+        """Make a zone full."""
+
+    async def reset_zone(self, zslba: int) -> None:
+        """Make a zone empty."""
+
+    async def offline_zone(self, zslba: int) -> None:
+        """Take a zone offline."""

@@ -1,0 +1,235 @@
+"""A zone as an object: what can be done with it, in an order that the device accepts."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from operator import index
+from typing import SupportsIndex
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from aionvme.buffers import Buffer
+from aionvme.errors import NvmeError, UsageError
+from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
+from aionvme.zones.book import ZoneBook
+from aionvme.zones.commands import Commands
+from aionvme.zones.record import Record
+
+
+class Zone:
+    """One zone of a namespace; ``ns.zones[i]`` gives it.
+
+    State and write pointer are kept from what commands through zone objects do. Whoever else writes to the device (another
+    process, :meth:`~aionvme.Namespace.zone_append` and the like) is noticed by an error, or with :meth:`refresh`.
+
+    A command that would open the zone waits until it may: there are never more zones open or active than the namespace allows,
+    see :class:`~aionvme.Zones`. A wait can be cancelled; a command in flight is waited for. Where a command was cancelled or its
+    coroutine closed, the device is asked before anybody relies on the zone's state again.
+
+    Raises what the commands of :class:`~aionvme.Namespace` do, and UsageError where all open or active zones were left
+    so by somebody else, and nobody here is going to close or finish one.
+    """
+
+    __slots__ = ("_book", "_commands", "_record")
+
+    def __init__(self, commands: Commands, book: ZoneBook, record: Record) -> None:
+        self._commands = commands
+        self._book = book
+        self._record = record
+
+    def __repr__(self) -> str:
+        record = self._record
+        what = f"{record.zs.name}, {record.written} of {record.zcap} blocks" if record.known else "to be looked up"
+        return f"<Zone {self.index} of {self._commands.target}, at {record.zslba:#x}: {what}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Zone) and self._record is other._record
+
+    def __hash__(self) -> int:
+        return hash(self._record)
+
+    @property
+    def index(self) -> int:
+        """Its number, from 0."""
+        return self._record.zslba // self._commands.zsze
+
+    @property
+    def zslba(self) -> int:
+        """LBA of its first block."""
+        return self._record.zslba
+
+    @property
+    def zcap(self) -> int:
+        """Blocks that can be written."""
+        return self._known.zcap
+
+    @property
+    def zs(self) -> ZoneState:
+        """Its state."""
+        return self._known.zs
+
+    @property
+    def za(self) -> ZoneAttributes:
+        """Its attributes, as the device last reported them."""
+        return self._known.za
+
+    @property
+    def wp(self) -> int | None:
+        """LBA of the next block to be written, None where the state has no write pointer (full, read only, offline)."""
+        return self._known.wp
+
+    @property
+    def written(self) -> int:
+        """Blocks below the write pointer, all of them where there is none."""
+        return self._known.written
+
+    @property
+    def room(self) -> int:
+        """Blocks that can still be written."""
+        return self._known.zcap - self._known.written
+
+    async def append(self, data: Buffer, *, fua: bool = False) -> int:
+        """Append whole blocks, at most :attr:`~aionvme.Namespace.max_append_bytes`; gives the LBA where the device put them.
+
+        Appends of many tasks are in flight together.
+        """
+        record = self._record
+        record.ours = True
+        if not record.known:
+            await self._book.find_out(record)
+        await self._book.resources.admit(record)
+        try:
+            await record.gate.enter()
+            try:
+                lba = await self._commands.zone_append(record.zslba, data, fua=fua)
+                record.advance(lba - record.zslba + self._blocks_in(data))
+            except UsageError:
+                raise
+            except BaseException:
+                record.known = False
+                raise
+            finally:
+                record.gate.leave()
+        except NvmeError as error:
+            await self._book.mend(record, error)
+            raise
+        finally:
+            self._book.resources.release(record)
+        return lba
+
+    async def write(self, data: Buffer, *, fua: bool = False) -> int:
+        """Write whole blocks at the write pointer, of any length; gives their LBA.
+
+        Writes of many tasks go one after the other, in the order in which they were called for. Raises UsageError where there
+        is not as much room.
+        """
+        record = self._record
+        record.ours = True
+        await self._book.resources.admit(record)
+        try:
+            async with record.gate.alone():
+                if not record.known:
+                    await self._book.look_up(record)
+                nlb = self._blocks_in(data)
+                if nlb > self.room:
+                    raise UsageError(
+                        f"{nlb} blocks to write: the zone at {record.zslba:#x} is {record.zs.name} and has room for {self.room}"
+                    )
+                slba = record.zslba + record.written
+                try:
+                    await self._commands.write(slba, data, fua=fua)
+                except UsageError:
+                    raise
+                except BaseException:
+                    record.known = False
+                    raise
+                record.advance(record.written + nlb)
+        except NvmeError as error:
+            await self._book.mend(record, error)
+            raise
+        finally:
+            self._book.resources.release(record)
+        return slba
+
+    async def read(
+        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Buffer | None = None, fua: bool = False
+    ) -> NDArray[np.uint8]:
+        """Read blocks of this zone, as :meth:`aionvme.Namespace.read` does. Raises UsageError where they are not."""
+        slba, nlb = index(slba), index(nlb)
+        zslba, zsze = self._record.zslba, self._commands.zsze
+        if not zslba <= slba or slba + nlb > zslba + zsze:
+            raise UsageError(
+                f"{nlb} blocks at LBA {slba:#x} are not all of the zone's, {zslba:#x} to {zslba + zsze - 1:#x}"
+            )
+        return await self._commands.read(slba, nlb, into=into, fua=fua)
+
+    async def open(self) -> None:
+        """Open it explicitly: it stays open until it is closed, or becomes full."""
+        await self._book.resources.admit(self._record)
+        try:
+            await self._change(self._commands.open_zone, ZoneState.EXPLICITLY_OPENED)
+        finally:
+            self._book.resources.release(self._record)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator["Zone"]:
+        """Keep it open inside of the context; the last of those who do closes it."""
+        self._record.openers += 1
+        try:
+            await self.open()
+            yield self
+        finally:
+            self._record.openers -= 1
+            if not self._record.openers:
+                with anyio.CancelScope(shield=True):
+                    await self._book.close(self._record)
+
+    async def close(self) -> None:
+        """Close it. It stays active until it is full or reset, also where nothing was written."""
+        await self._change(self._commands.close_zone, ZoneState.CLOSED)
+
+    async def finish(self) -> None:
+        """Make it full."""
+        await self._change(self._commands.finish_zone, ZoneState.FULL)
+
+    async def reset(self) -> None:
+        """Make it empty; what it held is gone."""
+        await self._change(self._commands.reset_zone, ZoneState.EMPTY)
+
+    async def offline(self) -> None:
+        """Take it offline, where it is read only; there is no way back."""
+        await self._change(self._commands.offline_zone, ZoneState.OFFLINE)
+
+    async def refresh(self) -> None:
+        """Ask the device for state, write pointer and capacity."""
+        async with self._record.gate.alone():
+            await self._book.look_up(self._record)
+
+    @property
+    def _known(self) -> Record:
+        if not self._record.known:
+            raise UsageError(
+                f"the state of the zone at {self._record.zslba:#x} is in doubt since a command to it was cancelled or went past "
+                "its object: await refresh() first"
+            )
+        return self._record
+
+    async def _change(self, command: Callable[[int], Awaitable[None]], zs: ZoneState) -> None:
+        record = self._record
+        record.ours = True
+        try:
+            async with record.gate.alone():
+                if not record.zcap:
+                    await self._book.look_up(record)
+                await command(record.zslba)
+                record.enter(zs)
+        except NvmeError as error:
+            await self._book.mend(record, error)
+            raise
+        finally:
+            self._book.resources.settle(record)
+
+    def _blocks_in(self, data: Buffer) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]  # numpy declares the protocol from Python 3.12 on
+        return view.nbytes // self._commands.lba_size
