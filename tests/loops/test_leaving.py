@@ -128,8 +128,9 @@ def test_a_failure_of_a_cancelled_command_is_noted() -> None:
 
     async def main() -> list[str]:
         async with aionvme.open("emu:zns?latency=20ms") as ns:
+            before = ns._io.submitted
             task = asyncio.create_task(ns.write(5, bytes(4096)))
-            while not ns._io.submitted:
+            while ns._io.submitted == before:
                 await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
