@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aionvme.errors import UsageError
+from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
+from aionvme.nvme.transfer import io_data_len
 
 TRANSFER_MAX_BYTES = 1 << 20
 """Where neither the controller nor the kernel sets a limit, commands still stay this short."""
@@ -33,6 +35,10 @@ class Geometry:
         if rest or not nlb:
             raise UsageError(f"{len_bytes} bytes of data: not a multiple of the logical block, {self.block_bytes}")
         return nlb
+
+    def data_len(self, command: Command) -> int | None:
+        """Bytes of data that an I/O command transfers here, None where only its vendor or a later specification knows."""
+        return io_data_len(command, self.block_bytes, self.zoned.zdes_bytes if self.zoned else 0)
 
     @cached_property
     def separate_metadata(self) -> bool:

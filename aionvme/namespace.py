@@ -176,7 +176,7 @@ class Namespace(ZoneCommands, BatchCommands):
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
-        command moves. The library knows it of reads, writes, compares, appends, dataset management, copy and zone reports; of
+        command moves. The library knows it of reads, writes, compares, appends, dataset management, copy and zone management; of
         any other command it is yours to get right, since a device that moves more writes past the buffer.
         """
         self._io.check_usable()

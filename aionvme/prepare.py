@@ -10,7 +10,7 @@ from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.nvme.command import Command, DataPointers, encode, normalized
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
-from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction, io_data_len
+from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction
 
 _ZONE_ACTIONS: dict[int, dict[int, str]] = {
     NvmOpcode.ZONE_MANAGEMENT_SEND: {action.value: action.name for action in ZoneSendAction},
@@ -58,7 +58,7 @@ def buffer_of(command: Command, data: Buffer | None, into: Buffer | None) -> Spa
 
 def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPool) -> Submission:
     """An I/O command ready for its queue. Raises UsageError where command and buffer do not agree."""
-    needed = io_data_len(command, geometry.block_bytes)
+    needed = geometry.data_len(command)
     if needed is not None and span.len_bytes != needed:
         raise UsageError(_disagreement(describe(command), needed, span))
     limit = geometry.max_append_bytes if command.opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes

@@ -25,7 +25,7 @@ from aionvme.nvme.command import (
     encode,
 )
 from aionvme.nvme.opcodes import NvmOpcode
-from aionvme.nvme.transfer import Direction, direction, io_data_len
+from aionvme.nvme.transfer import Direction, direction
 from aionvme.prepare import describe
 from aionvme.queues.batch import Batch, Column
 
@@ -114,7 +114,7 @@ def rows_of(commands: Sequence[Command], geometry: Geometry) -> NDArray[np.void]
     for i, command in enumerate(commands):
         if command.nsid not in (None, geometry.nsid):
             raise UsageError(f"nsid = {command.nsid}: the commands of an array go to this namespace, {geometry.nsid}")
-        needed = io_data_len(command, geometry.block_bytes)
+        needed = geometry.data_len(command)
         if needed is None:
             raise UsageError(
                 f"{describe(command)}: how much data it moves is not known; say so in an array of aionvme.COMMAND"
@@ -155,7 +155,7 @@ def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> N
     elif direction(opcode) is Direction.NONE:
         needed = np.uint64(0)
     else:
-        lengths = [io_data_len(Command(opcode, None, *row.tolist()[1:10]), geometry.block_bytes) for row in rows]
+        lengths = [geometry.data_len(Command(opcode, None, *row.tolist()[1:10])) for row in rows]
         needed = np.array(
             [own if known is None else known for own, known in zip(data_len, lengths, strict=True)], np.uint64
         )

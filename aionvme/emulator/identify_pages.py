@@ -85,6 +85,7 @@ def zoned_namespace(spec: DeviceSpec) -> bytes:
     """Identify Namespace of the Zoned Namespace Command Set, CNS 05h: no reads across zones, no random write areas."""
     page = np.zeros((), IDENTIFY_ZONED_NAMESPACE)
     page["lbafe"][0]["zsze"] = spec.zone_size // spec.lba
+    page["lbafe"][0]["zdes"] = spec.zdes // 64
     # MAR and MOR are 0's based, and all ones stands for no limit.
     return _fill(page, mar=spec.mar - 1 & 0xFFFF_FFFF, mor=spec.mor - 1 & 0xFFFF_FFFF)
 

@@ -3,7 +3,8 @@
 ::
 
     0        header     magic, version and geometry, UUID; at byte 512 whether any block was ever marked
-    4096     zones      16 bytes each: blocks written, state
+    4096     zones      16 bytes each: blocks written, state, attributes
+             extensions the zone descriptor extension of each zone
              marks      one byte for each logical block, 1 where Write Uncorrectable declared it bad
              data       the logical blocks
 
@@ -25,10 +26,12 @@ from aionvme.errors import UsageError
 from aionvme.nvme.opcodes import ZoneState
 
 _MAGIC = b"aionvme\0"
-_VERSION = 1
-_HEADER = Struct("<8sII QQQ II 16s")
+_VERSIONS = (1, 2)
+"""Version 1 ends its header after the UUID, with zeroes, and has neither attributes nor extensions: it is read as 2."""
+_HEADER = Struct("<8sII QQQ II 16s I")
 _GEOMETRY = ("lba", "size_bytes", "zone_size", "zone_capacity", "mar", "mor")
-_ZONE = Struct("<QB7x")
+_GEOMETRY_2 = ("zdes",)
+_ZONE = Struct("<QBB6x")
 _MARKED_OFFSET = 512
 _PAGE = 4096
 assert _HEADER.size <= _MARKED_OFFSET
@@ -41,7 +44,9 @@ class Image:
     def __init__(self, spec: DeviceSpec) -> None:
         """Open the file that ``spec`` names, or start with a namespace of zeroes."""
         self._lba = spec.lba
-        self._marks_offset = _PAGE + _pages(spec.zones * _ZONE.size)
+        self._zdes = spec.zdes
+        self._extensions_offset = _PAGE + _pages(spec.zones * _ZONE.size)
+        self._marks_offset = self._extensions_offset + _pages(spec.zones * spec.zdes)
         self._data_offset = self._marks_offset + _pages(spec.nsze)
         length = self._data_offset + spec.size_bytes
         self.media: Media
@@ -89,15 +94,23 @@ class Image:
         self.media.read_into(self._marks_offset + slba, memoryview(marks))
         return 1 in marks
 
-    def load_zones(self, count: int) -> list[tuple[int, ZoneState]]:
-        """Blocks written and state of each zone, as last saved; ValueError where the media holds no such thing."""
+    def load_zones(self, count: int) -> list[tuple[int, ZoneState, int]]:
+        """Blocks written, state and attributes of each zone, as last saved; ValueError where the media holds no such thing."""
         table = bytearray(count * _ZONE.size)
         self.media.read_into(_PAGE, memoryview(table))
-        return [(written, ZoneState(zs or ZoneState.EMPTY)) for written, zs in _ZONE.iter_unpack(table)]
+        return [(written, ZoneState(zs or ZoneState.EMPTY), za) for written, zs, za in _ZONE.iter_unpack(table)]
 
-    def save_zone(self, index: int, written: int, zs: int) -> None:
+    def save_zone(self, index: int, written: int, zs: int, za: int) -> None:
         """Save one entry of the zone table."""
-        self.media.write(_PAGE + index * _ZONE.size, _ZONE.pack(written, zs))
+        self.media.write(_PAGE + index * _ZONE.size, _ZONE.pack(written, zs, za))
+
+    def load_extension(self, index: int, view: memoryview) -> None:
+        """Fill ``view`` with the descriptor extension of a zone."""
+        self.media.read_into(self._extensions_offset + index * self._zdes, view)
+
+    def save_extension(self, index: int, extension: memoryview) -> None:
+        """Save the descriptor extension of a zone."""
+        self.media.write(self._extensions_offset + index * self._zdes, extension)
 
     def close(self) -> None:
         """Give the media back."""
@@ -106,21 +119,25 @@ class Image:
 
 def _open_header(file: FileMedia, spec: DeviceSpec) -> tuple[UUID, bool]:
     """Read the header of an existing file and compare it with the description, or give a new file its header."""
-    asked = tuple(getattr(spec, name) for name in _GEOMETRY)
+    asked = {name: getattr(spec, name) for name in _GEOMETRY + _GEOMETRY_2}
     if file.length == 0:
         uuid = _new_uuid(random.SystemRandom())
-        file.write(0, _HEADER.pack(_MAGIC, _VERSION, *asked, uuid.bytes).ljust(_PAGE, b"\0"))
+        first, second = ([asked[name] for name in names] for names in (_GEOMETRY, _GEOMETRY_2))
+        file.write(0, _HEADER.pack(_MAGIC, _VERSIONS[-1], *first, uuid.bytes, *second).ljust(_PAGE, b"\0"))
         file.length = _PAGE
         return uuid, False
     page = bytearray(_PAGE)
     if file.length >= _PAGE:
         file.read_into(0, memoryview(page))
-    magic, version, *found, uuid_bytes = _HEADER.unpack_from(page)
+    magic, version, *fields = _HEADER.unpack_from(page)
+    uuid_bytes = fields.pop(len(_GEOMETRY))
     if magic != _MAGIC:
         raise UsageError(f"{spec.file} holds something else than an emulated device, and is left as it is")
-    if version != _VERSION:
-        raise UsageError(f"{spec.file} is of version {version}; this library reads version {_VERSION}")
-    differences = _differences(dict(zip(_GEOMETRY, found, strict=True)), dict(zip(_GEOMETRY, asked, strict=True)))
+    if version not in _VERSIONS:
+        raise UsageError(
+            f"{spec.file} is of version {version}; this library reads versions {_VERSIONS[0]} to {_VERSIONS[-1]}"
+        )
+    differences = _differences(dict(zip(asked, fields, strict=True)), asked)
     if differences:
         raise UsageError(f"{spec.file} holds a device of another geometry: {differences}")
     return UUID(bytes=uuid_bytes), page[_MARKED_OFFSET] == 1

@@ -19,12 +19,14 @@ PAGE_SIZE = 4096
 
 _SIZE_MAX = 16 << 40
 _ZONES_MAX = 1 << 20
+_ZDES_MAX = 255 * 64  # ZDES counts 64 bytes and is a byte itself
 _TIME_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """Geometry and settings of a device. Sizes are bytes; ``mar`` and ``mor`` are 1-based and 0 stands for no limit.
+    """Geometry and settings of a device. Sizes are bytes; ``mar`` and ``mor`` are 1-based and 0 stands for no limit;
+    ``zdes`` is the length of a zone descriptor extension.
 
     ``file`` None keeps the namespace in memory. ``seed`` and ``latency_ns``, the shortest and the longest, are for the
     transport, as is ``flash``, which takes the place of latencies; the seed also makes the UUID of a namespace in memory.
@@ -37,6 +39,7 @@ class DeviceSpec:
     zone_capacity: int = 0
     mar: int = 0
     mor: int = 0
+    zdes: int = 0
     file: Path | None = None
     seed: int = 0
     latency_ns: tuple[int, int] = (0, 0)
@@ -91,6 +94,10 @@ class DeviceSpec:
         _require(self.size_bytes % self.zone_size == 0, f"size={self.size_bytes}: not a whole number of zones")
         _require(self.zones <= _ZONES_MAX, f"zones={self.zones}: at most {_ZONES_MAX}")
         _require(self.zasl_bytes <= self.mdts_bytes, f"zasl={self.zasl_bytes}: more than mdts={self.mdts_bytes}")
+        _require(
+            self.zdes % 64 == 0 and self.zdes <= _ZDES_MAX,
+            f"zdes={self.zdes}: it takes a multiple of 64 bytes, at most {_ZDES_MAX}",
+        )
         for key, limit in (("mar", self.mar), ("mor", self.mor)):
             _require(0 <= limit < 1 << 32, f"{key}={limit}: it takes 0 (no limit) to {2**32 - 1}")
         _require(
@@ -148,6 +155,7 @@ def _build(zoned: bool, values: dict[str, Any]) -> DeviceSpec:
         zone_capacity=values.get("zone_capacity", zone_size),
         mar=values["mar"],
         mor=values["mor"],
+        zdes=values["zdes"],
         zasl_bytes=values.get("zasl", min(DeviceSpec.zasl_bytes, values["mdts"])),
         **common,
     )
@@ -228,6 +236,7 @@ _KEYS: dict[str, dict[str, Any]] = {
         "zone_capacity": _size,
         "mar": _number,
         "mor": _number,
+        "zdes": _size,
         "zasl": _size,
         **_COMMON_KEYS,
         **_FLASH_KEYS,
@@ -242,6 +251,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "lba": 4096,
         "mar": 0,
         "mor": 0,
+        "zdes": 0,
         **_COMMON_DEFAULTS,
     },
 }

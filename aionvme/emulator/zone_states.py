@@ -17,13 +17,15 @@ from aionvme.nvme.status import Status
 
 
 class Event(IntEnum):
-    """What happens to a zone. The first five are Zone Send Actions, with their codes."""
+    """What happens to a zone. The first six are Zone Send Actions, with their codes."""
 
     CLOSE = 0x01
     FINISH = 0x02
     OPEN = 0x03
     RESET = 0x04
     OFFLINE = 0x05
+    EXTEND = 0x10
+    """The zone is given a descriptor extension."""
     WRITE = 0x20
     """Blocks are about to be written at the write pointer."""
     FILL = 0x21
@@ -31,9 +33,9 @@ class Event(IntEnum):
     EVICT = 0x22
     """The controller takes back the open resources of an implicitly opened zone."""
     POWER_LOSS = 0x23
-    """The controller starts again, and blocks of the zone were written."""
-    POWER_LOSS_UNWRITTEN = 0x24
-    """The controller starts again, and the write pointer is where the zone starts."""
+    """The controller starts again, and the zone has something to keep: blocks, or a descriptor extension."""
+    POWER_LOSS_UNUSED = 0x24
+    """The controller starts again, and nothing is lost with the zone."""
     WEAR_OUT = 0x25
     """The media can be read and no longer written."""
     FAIL = 0x26
@@ -57,11 +59,12 @@ _ROWS: dict[Event, tuple[ZoneState | Status, ...]] = {
     Event.FINISH: (_FULL, _FULL, _FULL, _FULL, _FULL, _NO, _NO),
     Event.RESET: (_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _NO, _NO),
     Event.OFFLINE: (_NO, _NO, _NO, _NO, _NO, _OFFLINE, _OFFLINE),
+    Event.EXTEND: (_CLOSED, _NO, _NO, _NO, _NO, _NO, _NO),
     Event.WRITE: (_IMPLICIT, _IMPLICIT, _EXPLICIT, _IMPLICIT, ZONE_IS_FULL, ZONE_IS_READ_ONLY, ZONE_IS_OFFLINE),
     Event.FILL: (_NO, _FULL, _FULL, _NO, _NO, _NO, _NO),
     Event.EVICT: (_NO, _CLOSED, _NO, _NO, _NO, _NO, _NO),
     Event.POWER_LOSS: (_EMPTY, _CLOSED, _CLOSED, _CLOSED, _FULL, _READ_ONLY, _OFFLINE),
-    Event.POWER_LOSS_UNWRITTEN: (_EMPTY, _EMPTY, _EMPTY, _EMPTY, _FULL, _READ_ONLY, _OFFLINE),
+    Event.POWER_LOSS_UNUSED: (_EMPTY, _EMPTY, _EMPTY, _EMPTY, _FULL, _READ_ONLY, _OFFLINE),
     Event.WEAR_OUT: (_READ_ONLY, _READ_ONLY, _READ_ONLY, _READ_ONLY, _READ_ONLY, _READ_ONLY, _NO),
     Event.FAIL: (_OFFLINE, _OFFLINE, _OFFLINE, _OFFLINE, _OFFLINE, _OFFLINE, _OFFLINE),
 }

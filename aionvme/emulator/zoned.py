@@ -44,7 +44,9 @@ _SELECT_ALL = 1 << 8
 _ZRWA_ALLOCATE = 1 << 9
 _PARTIAL = 1 << 16
 
-_ACTIONS: dict[int, Event] = {action: Event(action) for action in ZoneSendAction if action <= ZoneSendAction.OFFLINE}
+_ACTIONS: dict[int, Event] = {
+    action: Event(action) for action in ZoneSendAction if action != ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE
+}
 _REPORTED_STATES: dict[int, ZoneState | None] = {
     ReportingOptions.ALL: None,
     **{option: ZoneState[option.name] for option in ReportingOptions if option},
@@ -61,6 +63,7 @@ class ZonedNamespace(NvmNamespace):
         super().__init__(spec, image, counters)
         self.zones = ZoneTable(spec, image)
         self._zsze = self.zones.zsze
+        self._report_actions = set(ZoneReceiveAction) if spec.zdes else {ZoneReceiveAction.REPORT_ZONES}
 
     def _zone_append(self, command: Command, data: memoryview) -> Completion:
         """Section 3.4.1."""
@@ -82,7 +85,7 @@ class ZonedNamespace(NvmNamespace):
         return Completion(SUCCESS, slba)
 
     def _zone_management_send(self, command: Command, data: memoryview) -> Completion:
-        """Section 3.4.3; neither zone descriptor extensions nor random write areas are supported."""
+        """Section 3.4.3; random write areas are not supported."""
         select_all = command.cdw13 & _SELECT_ALL
         index = 0 if select_all else self._zone_at_start(command.slba)
         event = _ACTIONS.get(command.cdw13 & 0xFF)
@@ -90,7 +93,11 @@ class ZonedNamespace(NvmNamespace):
             raise StatusError(INVALID_FIELD)
         if event is Event.OPEN and command.cdw13 & _ZRWA_ALLOCATE:
             raise StatusError(INVALID_ZONE_OPERATION)
-        if select_all:
+        if event is Event.EXTEND:
+            if select_all or not self.spec.zdes:
+                raise StatusError(INVALID_FIELD)
+            self.zones.extend(index, from_host(data, self.spec.zdes))
+        elif select_all:
             self.zones.fire_all(event)
         else:
             self.zones.fire(index, event)
@@ -98,20 +105,22 @@ class ZonedNamespace(NvmNamespace):
         return DONE
 
     def _zone_management_receive(self, command: Command, data: memoryview) -> Completion:
-        """Section 3.4.2; an extended report takes descriptor extensions, which there are none of."""
+        """Section 3.4.2; an extended report has each zone's descriptor extension after its descriptor."""
         length = (command.cdw12 + 1) * 4
         if command.slba >= self._nsze:
             raise StatusError(LBA_OUT_OF_RANGE)
-        options = command.cdw13 >> 8 & 0xFF
-        if command.cdw13 & 0xFF != ZoneReceiveAction.REPORT_ZONES or options not in _REPORTED_STATES:
+        action, options = command.cdw13 & 0xFF, command.cdw13 >> 8 & 0xFF
+        if action not in self._report_actions or options not in _REPORTED_STATES:
             raise StatusError(INVALID_FIELD)
         if length < REPORT_HEADER_LEN_BYTES:
             raise StatusError(INVALID_FIELD)
         self._check_transfer(length)
         view = to_host(data, length)
         zones = self.zones.report(command.slba // self._zsze, _REPORTED_STATES[options])
-        held = zones[: (length - REPORT_HEADER_LEN_BYTES) // ZONE_DESCRIPTOR_LEN_BYTES]
-        report = encode_report(len(held) if command.cdw13 & _PARTIAL else len(zones), held)
+        zdes = self.spec.zdes if action == ZoneReceiveAction.EXTENDED_REPORT_ZONES else 0
+        held = zones[: (length - REPORT_HEADER_LEN_BYTES) // (ZONE_DESCRIPTOR_LEN_BYTES + zdes)]
+        extensions = self.zones.extensions(held) if zdes else None
+        report = encode_report(len(held) if command.cdw13 & _PARTIAL else len(zones), held, extensions)
         view[: len(report)] = report
         view[len(report) :] = bytes(length - len(report))
         return DONE

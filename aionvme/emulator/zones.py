@@ -15,26 +15,29 @@ from aionvme.emulator.image import Image
 from aionvme.emulator.spec import DeviceSpec
 from aionvme.emulator.zone_states import ACTIVE_STATES, OPEN_STATES, SELECTED_BY_ALL, TRANSITIONS, Event
 from aionvme.errors import UsageError
-from aionvme.nvme.opcodes import ZoneState, ZoneType
+from aionvme.nvme.opcodes import ZoneAttributes, ZoneState, ZoneType
 from aionvme.nvme.status import Status
 from aionvme.nvme.zones import ZONE
 
 _EMPTY = ZoneState.EMPTY
 _IMPLICITLY_OPENED = ZoneState.IMPLICITLY_OPENED
 _NO_WRITE_POINTER = frozenset({ZoneState.FULL, ZoneState.READ_ONLY, ZoneState.OFFLINE})
+_NO_ATTRIBUTES = frozenset({ZoneState.EMPTY, ZoneState.OFFLINE})
 _INVALID_WP = (1 << 64) - 1
 
 
 class ZoneTable:
     """Every zone by its index.
 
-    ``written`` counts the blocks below the write pointer, of a full zone those that were below it at the last write.
+    ``written`` counts the blocks below the write pointer, of a full zone those that were below it at the last write; ``za`` has
+    the zone attributes.
     """
 
     def __init__(self, spec: DeviceSpec, image: Image) -> None:
         """Zones as the image has them, after a power cycle: none is open."""
         self.zsze = spec.zone_size // spec.lba
         self.zcap = spec.zone_capacity // spec.lba
+        self._zdes = spec.zdes
         self._mar = spec.mar or spec.zones
         self._mor = spec.mor or spec.zones
         self._image = image
@@ -42,8 +45,9 @@ class ZoneTable:
             loaded = image.load_zones(spec.zones)
         except ValueError as error:
             raise UsageError(f"the zone table in {spec.file} is damaged: {error}") from None
-        self.written = [written for written, _ in loaded]
-        self.zs: list[ZoneState] = [zs for _, zs in loaded]
+        self.written = [written for written, _, _ in loaded]
+        self.zs: list[ZoneState] = [zs for _, zs, _ in loaded]
+        self.za = [za for _, _, za in loaded]
         self.nr_active = sum(zs in ACTIVE_STATES for zs in self.zs)
         self.nr_open = sum(zs in OPEN_STATES for zs in self.zs)
         # Insertion order is the order of eviction.
@@ -52,18 +56,18 @@ class ZoneTable:
         """Zones the controller took out of service since the host last asked, oldest first."""
         for index, zs in enumerate(self.zs):
             if zs in ACTIVE_STATES:
-                self.fire(index, Event.POWER_LOSS if self.written[index] else Event.POWER_LOSS_UNWRITTEN)
+                used = self.written[index] or self.za[index]
+                self.fire(index, Event.POWER_LOSS if used else Event.POWER_LOSS_UNUSED)
 
-    def fire(self, index: int, event: Event) -> None:
-        """Let ``event`` happen to a zone, or raise the StatusError that ends it."""
+    def fire(self, index: int, event: Event, attributes: int = 0) -> None:
+        """Let ``event`` happen to a zone, which gets ``attributes``, or raise the StatusError that ends it."""
         before = self.zs[index]
         after = TRANSITIONS[before, event]
         if isinstance(after, Status):
             raise StatusError(after)
         if after is before:
             return
-        if after in OPEN_STATES and before not in OPEN_STATES:
-            self._acquire(before)
+        self._acquire(before, after)
         self.zs[index] = after
         self.nr_open += (after in OPEN_STATES) - (before in OPEN_STATES)
         self.nr_active += (after in ACTIVE_STATES) - (before in ACTIVE_STATES)
@@ -71,11 +75,21 @@ class ZoneTable:
             del self._implicit[index]
         if after is _IMPLICITLY_OPENED:
             self._implicit[index] = None
+        self.za[index] = 0 if after in _NO_ATTRIBUTES else self.za[index] | attributes
         if after is _EMPTY:
             self.written[index] = 0
         if event in (Event.WEAR_OUT, Event.FAIL):
             self.changed[index] = None
-        self._image.save_zone(index, self.written[index], after)
+        self._save(index)
+
+    def extend(self, index: int, extension: memoryview) -> None:
+        """Give an empty zone a descriptor extension, which makes it an active one."""
+        outcome = TRANSITIONS[self.zs[index], Event.EXTEND]
+        if isinstance(outcome, Status):
+            raise StatusError(outcome)
+        # Nobody sees what an empty zone has there before its entry says so.
+        self._image.save_extension(index, extension)
+        self.fire(index, Event.EXTEND, ZoneAttributes.DESCRIPTOR_EXTENSION_VALID)
 
     def advance(self, index: int, nlb: int) -> None:
         """Move the write pointer over ``nlb`` blocks that have just been written; at the capacity the zone is full."""
@@ -83,7 +97,7 @@ class ZoneTable:
         if self.written[index] == self.zcap:
             self.fire(index, Event.FILL)
         else:
-            self._image.save_zone(index, self.written[index], self.zs[index])
+            self._save(index)
 
     def fire_all(self, event: Event) -> None:
         """Let ``event`` happen to every zone that Select All takes, or to none where resources do not suffice."""
@@ -102,14 +116,26 @@ class ZoneTable:
         zones["zcap"] = self.zcap
         zones["zs"] = states[indices - first]
         zones["zt"] = ZoneType.SEQUENTIAL_WRITE_REQUIRED
+        zones["za"] = np.array(self.za[first:], np.uint8)[indices - first]
         zones["wp"] = zones["zslba"] + np.array(self.written, np.uint64)[indices]
         zones["wp"][np.isin(zones["zs"], list(_NO_WRITE_POINTER))] = _INVALID_WP
         return zones
 
-    def _acquire(self, before: ZoneState) -> None:
-        if self.nr_open == self._mor and self._implicit:
+    def extensions(self, zones: NDArray[np.void]) -> NDArray[np.uint8]:
+        """The descriptor extension of each zone of a report, zeroes for one without."""
+        extensions = np.zeros((len(zones), self._zdes), np.uint8)
+        for i in np.flatnonzero(zones["za"] & ZoneAttributes.DESCRIPTOR_EXTENSION_VALID):
+            self._image.load_extension(int(zones["zslba"][i]) // self.zsze, memoryview(extensions[i]))
+        return extensions
+
+    def _acquire(self, before: ZoneState, after: ZoneState) -> None:
+        opens = after in OPEN_STATES and before not in OPEN_STATES
+        if opens and self.nr_open == self._mor and self._implicit:
             self.fire(next(iter(self._implicit)), Event.EVICT)
-        if before not in ACTIVE_STATES and self.nr_active == self._mar:
+        if after in ACTIVE_STATES and before not in ACTIVE_STATES and self.nr_active == self._mar:
             raise StatusError(TOO_MANY_ACTIVE_ZONES)
-        if self.nr_open == self._mor:
+        if opens and self.nr_open == self._mor:
             raise StatusError(TOO_MANY_OPEN_ZONES)
+
+    def _save(self, index: int) -> None:
+        self._image.save_zone(index, self.written[index], self.zs[index], self.za[index])

@@ -11,7 +11,7 @@ from enum import IntFlag
 
 from aionvme.nvme.admin import IDENTIFY_LEN_BYTES
 from aionvme.nvme.command import Command
-from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode
+from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneSendAction
 
 
 class Direction(IntFlag):
@@ -33,14 +33,18 @@ def blocks_of(command: Command) -> int | None:
     return (command.cdw12 & 0xFFFF) + 1 if command.opcode in _ADDRESSES_BLOCKS else None
 
 
-def io_data_len(command: Command, lba_size: int) -> int | None:
-    """Bytes of data that an I/O command transfers on a namespace of ``lba_size``-byte blocks.
+def io_data_len(command: Command, lba_size: int, zdes_bytes: int = 0) -> int | None:
+    """Bytes of data that an I/O command transfers on a namespace of ``lba_size``-byte blocks, whose zone descriptor extensions
+    are ``zdes_bytes`` long.
 
     Where metadata is interleaved with the data, ``lba_size`` must include it. None for a command whose length only its
     vendor or a later specification knows.
     """
     if direction(command.opcode) is Direction.NONE:
         return 0
+    if command.opcode == NvmOpcode.ZONE_MANAGEMENT_SEND:
+        # The only action with data.
+        return zdes_bytes if command.cdw13 & 0xFF == ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION else 0
     measure = _IO_DATA_LEN.get(command.opcode)
     return None if measure is None else measure(command, lba_size)
 
@@ -73,11 +77,6 @@ def _block_data(command: Command, lba_size: int) -> int:
     return ((command.cdw12 & 0xFFFF) + 1) * lba_size
 
 
-def _zone_send_data(command: Command, lba_size: int) -> int | None:
-    # The only action with data sends a descriptor extension, whose length is in the zoned identify structure.
-    return None if command.cdw13 & 0xFF == 0x10 else 0
-
-
 def _copy_data(command: Command, lba_size: int) -> int | None:
     # By descriptor format; 1 and 3 carry larger tags; 2 and 3, of later revisions, name a source namespace.
     entry = {0: 32, 1: 40, 2: 32, 3: 40}.get(command.cdw12 >> 8 & 0xF)
@@ -91,6 +90,5 @@ _IO_DATA_LEN: dict[int, Callable[[Command, int], int | None]] = {
     NvmOpcode.ZONE_APPEND: _block_data,
     NvmOpcode.DATASET_MANAGEMENT: lambda command, _: ((command.cdw10 & 0xFF) + 1) * 16,
     NvmOpcode.COPY: _copy_data,
-    NvmOpcode.ZONE_MANAGEMENT_SEND: _zone_send_data,
     NvmOpcode.ZONE_MANAGEMENT_RECEIVE: lambda command, _: (command.cdw12 + 1) * 4,
 }

@@ -1,4 +1,5 @@
-"""The Report Zones data structure as a numpy array (Zoned Namespace Command Set Specification 1.1, section 3.4.2.2)."""
+"""The Report Zones and Extended Report Zones data structures as numpy arrays (Zoned Namespace Command Set Specification 1.1,
+section 3.4.2.2)."""
 
 from typing import Any
 
@@ -27,31 +28,56 @@ ZONE = np.dtype(
 """
 
 
+Extensions = NDArray[np.uint8]
+"""A row of bytes for each zone of a report, as long as the namespace's zone descriptor extensions are."""
+
+
 def parse_report(data: bytes | memoryview | NDArray[np.uint8]) -> tuple[int, NDArray[np.void]]:
     """The header's number of zones, and an array of :data:`ZONE` with the descriptors that ``data`` holds of them.
 
     Raises ValueError where ``data`` is shorter than the header.
     """
+    nr_zones, zones, _ = parse_extended_report(data, 0)
+    return nr_zones, zones
+
+
+def parse_extended_report(
+    data: bytes | memoryview | NDArray[np.uint8], zdes_bytes: int
+) -> tuple[int, NDArray[np.void], Extensions]:
+    """What :func:`parse_report` gives, and the descriptor extension that follows each descriptor, of ``zdes_bytes`` each.
+
+    That of a zone without one (DESCRIPTOR_EXTENSION_VALID is not among its ``za``) means nothing. Raises ValueError where
+    ``data`` is shorter than the header.
+    """
     raw = np.frombuffer(data, np.uint8)
     if raw.size < REPORT_HEADER_LEN_BYTES:
         raise ValueError(f"{raw.size} bytes of data, where the header of a zone report has {REPORT_HEADER_LEN_BYTES}")
     nr_zones = int(raw[:8].view("<u8")[0])
-    held = min(nr_zones, (raw.size - REPORT_HEADER_LEN_BYTES) // ZONE_DESCRIPTOR_LEN_BYTES)
-    body = raw[REPORT_HEADER_LEN_BYTES : REPORT_HEADER_LEN_BYTES + held * ZONE_DESCRIPTOR_LEN_BYTES]
-    descriptors = body.view(ZONE_DESCRIPTOR)
+    entry = _entry(zdes_bytes)
+    held = min(nr_zones, (raw.size - REPORT_HEADER_LEN_BYTES) // entry.itemsize)
+    body = raw[REPORT_HEADER_LEN_BYTES : REPORT_HEADER_LEN_BYTES + held * entry.itemsize].view(entry)
+    descriptors = body["descriptor"]
     zones = np.empty(held, ZONE)
     for name in ("zslba", "zcap", "wp", "za", "zai"):
         zones[name] = descriptors[name]
     zones["zt"] = descriptors["zt"] & 0xF
     zones["zs"] = descriptors["zs"] >> 4
-    return nr_zones, zones
+    return nr_zones, zones, body["extension"].copy()
 
 
-def encode_report(nr_zones: int, zones: NDArray[Any]) -> bytes:
-    """The wire form of a report: ``nr_zones`` for the header, then a descriptor for each of an array of ZONE."""
-    descriptors = np.zeros(len(zones), ZONE_DESCRIPTOR)
+def encode_report(nr_zones: int, zones: NDArray[Any], extensions: Extensions | None = None) -> bytes:
+    """The wire form of a report: ``nr_zones`` for the header, then a descriptor for each of an array of ZONE, and after each its
+    row of ``extensions`` where the report is an extended one."""
+    body = np.zeros(len(zones), _entry(0 if extensions is None else extensions.shape[1]))
+    if extensions is not None:
+        body["extension"] = extensions
+    descriptors = body["descriptor"]
     for name in ("zslba", "zcap", "wp", "za", "zai"):
         descriptors[name] = zones[name]
     descriptors["zt"] = zones["zt"] & 0xF
     descriptors["zs"] = zones["zs"] << 4
-    return nr_zones.to_bytes(8, "little").ljust(REPORT_HEADER_LEN_BYTES, b"\0") + descriptors.tobytes()
+    return nr_zones.to_bytes(8, "little").ljust(REPORT_HEADER_LEN_BYTES, b"\0") + body.tobytes()
+
+
+def _entry(zdes_bytes: int) -> np.dtype[np.void]:
+    return np.dtype([("descriptor", ZONE_DESCRIPTOR), ("extension", "u1", (zdes_bytes,))])

@@ -54,7 +54,19 @@ IO_LENGTH: dict[str, tuple[Command, int | None, int | None, int | None]] = {
     "copy format 4": (Command(NvmOpcode.COPY, cdw12=0x401), None, None, None),
     "reset": (zoned.zone_management_send(ZoneSendAction.RESET, select_all=True), 0, 0, None),
     "open": (zoned.zone_management_send(ZoneSendAction.OPEN, 0, zsaso=True), 0, 0, None),
-    "extension": (zoned.zone_management_send(ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION), None, None, None),
+    "extension": (zoned.zone_management_send(ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION), 0, 0, None),
+    "flush of a random write area": (
+        zoned.zone_management_send(ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE, 7),
+        0,
+        0,
+        None,
+    ),
+    "extended report": (
+        zoned.zone_management_receive(ZoneReceiveAction.EXTENDED_REPORT_ZONES, 0, 4096),
+        4096,
+        4096,
+        None,
+    ),
     "report": (zoned.zone_management_receive(ZoneReceiveAction.REPORT_ZONES, 0, 4096), 4096, 4096, None),
     "vendor out": (Command(0x81), None, None, None),
     "vendor none": (Command(0x80), 0, 0, None),
@@ -84,8 +96,16 @@ def test_io_length(command: Command, small: int | None, large: int | None, block
     assert (io_data_len(command, 512), io_data_len(command, 4096), blocks_of(command)) == (small, large, blocks)
 
 
+def test_a_descriptor_extension_is_as_long_as_those_of_the_namespace() -> None:
+    """Set Zone Descriptor Extension moves what the zoned identify structure says, and no other action moves anything."""
+    for action in ZoneSendAction:
+        moved = io_data_len(zoned.zone_management_send(action, select_all=True), 512, 192)
+        assert moved == (192 if action == 0x10 else 0)
+    assert io_data_len(nvm.read(0, 2), 512, 192) == 1024
+
+
 def test_every_io_opcode_has_a_length() -> None:
-    """No opcode goes to a device with an unchecked length, but for the one action that sends an extension."""
+    """No opcode goes to a device with an unchecked length."""
     for opcode in NvmOpcode:
         assert io_data_len(Command(opcode), 512) is not None
     assert {command.opcode for command, *_ in IO_LENGTH.values()} >= set(NvmOpcode)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneState, ZoneType
-from aionvme.nvme.zones import ZONE, encode_report, parse_report
+from aionvme.nvme.zones import ZONE, encode_report, parse_extended_report, parse_report
 
 HEADER = bytes.fromhex("0500000000000000") + bytes(56)  # number of zones in 7:0, the rest reserved
 OPENED = bytes.fromhex(
@@ -121,6 +121,36 @@ def test_cut_off_header_is_refused(held: int) -> None:
     """Less than the header is no report."""
     with pytest.raises(ValueError, match=r"64"):
         parse_report(HEADER[:held])
+    with pytest.raises(ValueError, match=r"64"):
+        parse_extended_report(HEADER[:held], 64)
+
+
+def test_hand_built_extended_report() -> None:
+    """Each descriptor is followed by its extension; both come apart, and go together again."""
+    first, second = bytes(range(128)), bytes(range(128, 256))
+    data = HEADER + OPENED + first + FULL + second
+    nr_zones, zones, extensions = parse_extended_report(data, 128)
+    assert nr_zones == 5
+    check_hand_built(zones)
+    assert [each.tobytes() for each in extensions] == [first, second]
+    assert encode_report(5, zones, extensions) == data
+
+
+@pytest.mark.parametrize("cut", [1, 128, 129, 191])
+def test_an_extended_descriptor_that_is_cut_off_is_left_out(cut: int) -> None:
+    """A zone counts when its descriptor and the whole of its extension are there."""
+    data = (HEADER + OPENED + bytes(128) + FULL + bytes(128))[:-cut]
+    _, zones, extensions = parse_extended_report(data, 128)
+    assert zones["zslba"].tolist() == [0x4000]
+    assert extensions.shape == (1, 128)
+
+
+def test_extensions_outlive_the_buffer() -> None:
+    """They are a copy, as the zones are."""
+    buffer = np.frombuffer(HEADER + OPENED + b"x" * 64, np.uint8).copy()
+    _, _, extensions = parse_extended_report(buffer, 64)
+    buffer[:] = 0
+    assert extensions.tobytes() == b"x" * 64
 
 
 def test_any_buffer_and_a_copy_of_it() -> None:

@@ -78,6 +78,12 @@ def test_identify_zoned_namespace(open_device: Open) -> None:
     assert page[2816:2832] == (8).to_bytes(8, "little") + bytes(8)
 
 
+def test_descriptor_extensions_are_in_the_lba_format_extension(open_device: Open) -> None:
+    """ZDES, byte 8 of the LBA Format Extension, counts 64 bytes."""
+    page = identify(open_device(f"{ZNS}&zdes=192"), 0x05, nsid=1, csi=2)
+    assert page[2816:2832] == (8).to_bytes(8, "little") + bytes([3]) + bytes(7)
+
+
 def test_no_limits_are_all_ones(open_device: Open) -> None:
     """FFFFFFFFh stands for no limit."""
     page = identify(open_device("emu:zns"), 0x05, nsid=1, csi=2)

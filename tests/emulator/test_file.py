@@ -147,6 +147,34 @@ def test_a_damaged_or_newer_file_is_refused(open_device: Open, tmp_path: Path) -
             open_device(text)
 
 
+def test_a_file_of_the_first_version(open_device: Open, tmp_path: Path) -> None:
+    """Laid out by hand: a header that ends with the UUID, zones of a count and a state, marks, data. It opens and is used on,
+    as what it is: a device without descriptor extensions."""
+    path = tmp_path / "image"
+    geometry = [(512, 4), (8 * 4096, 8), (4096, 8), (3072, 8), (6, 4), (4, 4)]
+    uuid = bytes(range(16))
+    header = (
+        b"aionvme\0" + (1).to_bytes(4, "little") + b"".join(n.to_bytes(size, "little") for n, size in geometry) + uuid
+    )
+    entries = [(0, 0), (2, 4), (6, 0xE), (1, 2)]
+    table = b"".join(written.to_bytes(8, "little") + bytes([zs]) + bytes(7) for written, zs in entries)
+    data = bytes(8 * 512) + b"one".ljust(512, b"1") + b"two".ljust(512, b"2")
+    path.write_bytes(header.ljust(4096, b"\0") + table.ljust(4096, b"\0") + bytes(4096) + data.ljust(8 * 4096, b"\0"))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="zdes is 0, not 64"):
+        open_device(f"{ZNS}&zdes=64&file={path}")
+    assert path.read_bytes() == before
+    for _ in range(2):
+        device = open_device(f"{ZNS}&file={path}")
+        assert zones(device)[:5] == [(1, 0), (4, 10), (0xE, 2**64 - 1), (4, 25), (1, 32)]
+        stored = bytearray(1024)
+        assert run(device, nvm.read(8, 2), stored).status == 0
+        assert stored == data[8 * 512 :]
+        device.close()
+    device = open_device(f"{ZNS}&file={path}")
+    assert run(device, zoned.zone_append(8, 1), bytes(512)) == (0, 10)
+
+
 def test_a_failing_file_is_an_internal_error(open_device: Open, tmp_path: Path) -> None:
     """What the file system refuses ends the command with 0006h, which may be retried, and is logged."""
     path = tmp_path / "image"

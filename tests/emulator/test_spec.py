@@ -13,7 +13,7 @@ MIB = 1 << 20
 def test_every_key_of_a_zoned_device() -> None:
     """Each key of the query ends up in the field of its name, sizes in bytes and latency in nanoseconds."""
     spec = parse_spec(
-        "emu:zns?zones=16&zone_size=4MiB&zone_capacity=3MiB&lba=4096&mar=8&mor=6&file=/tmp/a%20b&seed=7&latency=80us"
+        "emu:zns?zones=16&zone_size=4MiB&zone_capacity=3MiB&lba=4096&mar=8&mor=6&zdes=128&file=/tmp/a%20b&seed=7&latency=80us"
         "&mdts=64KiB&zasl=32KiB"
     )
     assert spec == DeviceSpec(
@@ -24,6 +24,7 @@ def test_every_key_of_a_zoned_device() -> None:
         zone_capacity=3 * MIB,
         mar=8,
         mor=6,
+        zdes=128,
         file=Path("/tmp/a b"),
         seed=7,
         latency_ns=(80_000, 80_000),
@@ -104,6 +105,8 @@ def test_latency(latency: str, expected: tuple[int, int]) -> None:
         ("emu:zns?mar=4294967296", "mar=4294967296"),
         ("emu:zns?mdts=64KiB&zasl=128KiB", "zasl=131072: more than mdts=65536"),
         ("emu:zns?zasl=12KiB", "zasl=12288"),
+        ("emu:zns?zdes=100", "zdes=100: it takes a multiple of 64"),
+        ("emu:zns?zdes=16KiB", "zdes=16384: it takes a multiple of 64 bytes, at most 16320"),
     ],
 )
 def test_garbage_is_refused_with_what_would_do(text: str, said: str) -> None:
