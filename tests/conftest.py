@@ -31,6 +31,8 @@ class Place:
     nvm_512: str
     nvm_4096: str
     zns: str
+    zns_zrwa: str
+    """Zoned, with zone descriptor extensions and random write areas."""
 
     def open(self, target: str, **options: Any) -> AbstractAsyncContextManager[aionvme.Namespace]:
         """Open one of the place's namespaces."""
@@ -43,6 +45,8 @@ EMULATED = Place(
     "emu:nvm?size=64MiB&lba=512&latency=20us-400us&seed=1",
     "emu:nvm?size=64MiB&lba=4096&latency=20us-400us&seed=2",
     "emu:zns?zones=32&zone_size=4MiB&zone_capacity=3MiB&mor=6&mar=8&latency=20us-400us&seed=3",
+    "emu:zns?zones=16&zone_size=1MiB&zone_capacity=768KiB&mor=4&mar=6&zdes=128&zrwas=64KiB&zrwafg=16KiB&numzrwa=2"
+    "&latency=20us-400us&seed=4",
 )
 
 
@@ -62,7 +66,7 @@ def node(nsid: int, controller: str = "nvme0") -> str:
 def guest() -> list[Place]:
     """The guest's namespaces, as the test bed makes them (tests/vm/devices.py), through each queue its kernel is for."""
     queues: tuple[QueueChoice, ...] = ("raw",) if RAW else ("interrupt", "polled")
-    return [Place(queue, node(1), node(3), node(2)) for queue in queues]
+    return [Place(queue, node(1), node(3), node(2), node(8)) for queue in queues]
 
 
 @pytest.fixture(

@@ -20,6 +20,7 @@ FEATURE_NOT_SAVEABLE = Status.of(0x1, 0x0D, dnr=True)
 COMMAND_SIZE_LIMIT_EXCEEDED = Status.of(0x1, 0x83, dnr=True)
 
 INVALID_ZONE_OPERATION = Status.of(0x1, 0xB6, dnr=True)
+ZRWA_RESOURCES_UNAVAILABLE = Status.of(0x1, 0xB7, dnr=True)
 ZONE_BOUNDARY_ERROR = Status.of(0x1, 0xB8, dnr=True)
 ZONE_IS_FULL = Status.of(0x1, 0xB9, dnr=True)
 ZONE_IS_READ_ONLY = Status.of(0x1, 0xBA, dnr=True)

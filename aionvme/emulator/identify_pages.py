@@ -18,6 +18,7 @@ from aionvme.nvme.identify import (
     IDENTIFY_ZONED_NAMESPACE,
     Oncs,
 )
+from aionvme.nvme.identify_zoned import Ozcs
 from aionvme.nvme.opcodes import CommandSetIdentifier
 
 MODEL = "aionvme emulated device"
@@ -82,12 +83,24 @@ def namespace(spec: DeviceSpec) -> bytes:
 
 
 def zoned_namespace(spec: DeviceSpec) -> bytes:
-    """Identify Namespace of the Zoned Namespace Command Set, CNS 05h: no reads across zones, no random write areas."""
+    """Identify Namespace of the Zoned Namespace Command Set, CNS 05h: no reads across zones.
+
+    NUMZRWA is 0 where any number of zones may have a random write area.
+    """
     page = np.zeros((), IDENTIFY_ZONED_NAMESPACE)
     page["lbafe"][0]["zsze"] = spec.zone_size // spec.lba
     page["lbafe"][0]["zdes"] = spec.zdes // 64
     # MAR and MOR are 0's based, and all ones stands for no limit.
-    return _fill(page, mar=spec.mar - 1 & 0xFFFF_FFFF, mor=spec.mor - 1 & 0xFFFF_FFFF)
+    return _fill(
+        page,
+        mar=spec.mar - 1 & 0xFFFF_FFFF,
+        mor=spec.mor - 1 & 0xFFFF_FFFF,
+        ozcs=Ozcs.ZRWA if spec.zrwas else 0,
+        numzrwa=spec.numzrwa,
+        zrwafg=spec.zrwafg // spec.lba,
+        zrwasz=spec.zrwas // spec.lba,
+        zrwacap=1 if spec.zrwas else 0,  # explicit flushes
+    )
 
 
 def nvm_controller(spec: DeviceSpec) -> bytes:

@@ -28,9 +28,9 @@ from aionvme.nvme.opcodes import ZoneState
 _MAGIC = b"aionvme\0"
 _VERSIONS = (1, 2)
 """Version 1 ends its header after the UUID, with zeroes, and has neither attributes nor extensions: it is read as 2."""
-_HEADER = Struct("<8sII QQQ II 16s I")
+_HEADER = Struct("<8sII QQQ II 16s IIII")
 _GEOMETRY = ("lba", "size_bytes", "zone_size", "zone_capacity", "mar", "mor")
-_GEOMETRY_2 = ("zdes",)
+_GEOMETRY_2 = ("zdes", "zrwas", "zrwafg", "numzrwa")
 _ZONE = Struct("<QBB6x")
 _MARKED_OFFSET = 512
 _PAGE = 4096

@@ -26,7 +26,8 @@ _TIME_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 @dataclass(frozen=True)
 class DeviceSpec:
     """Geometry and settings of a device. Sizes are bytes; ``mar`` and ``mor`` are 1-based and 0 stands for no limit;
-    ``zdes`` is the length of a zone descriptor extension.
+    ``zdes`` is the length of a zone descriptor extension. ``zrwas`` is the size of a zone random write area, 0 for none,
+    ``zrwafg`` the granularity of its flushes, and ``numzrwa`` how many zones may have one, 0 for all of them.
 
     ``file`` None keeps the namespace in memory. ``seed`` and ``latency_ns``, the shortest and the longest, are for the
     transport, as is ``flash``, which takes the place of latencies; the seed also makes the UUID of a namespace in memory.
@@ -40,6 +41,9 @@ class DeviceSpec:
     mar: int = 0
     mor: int = 0
     zdes: int = 0
+    zrwas: int = 0
+    zrwafg: int = 0
+    numzrwa: int = 0
     file: Path | None = None
     seed: int = 0
     latency_ns: tuple[int, int] = (0, 0)
@@ -104,6 +108,23 @@ class DeviceSpec:
             not self.mar or self.mor <= self.mar,
             f"mor={self.mor}: more open zones than active ones, mar={self.mar}",
         )
+        self._check_random_write_areas()
+
+    def _check_random_write_areas(self) -> None:
+        if not self.zrwas:
+            for key, value in (("zrwafg", self.zrwafg), ("numzrwa", self.numzrwa)):
+                _require(not value, f"{key}={value}: it takes zrwas too, the size of a zone random write area")
+            return
+        for key, value in (("zrwas", self.zrwas), ("zrwafg", self.zrwafg)):
+            self._check_blocks(key, value)
+            _require(value // self.lba < 1 << 16, f"{key}={value}: at most {(1 << 16) - 1} logical blocks")
+        for key, value in (("zrwas", self.zrwas), ("zone_capacity", self.zone_capacity)):
+            _require(value % self.zrwafg == 0, f"{key}={value}: not a multiple of zrwafg={self.zrwafg}")
+        _require(self.zrwas <= self.zone_capacity, f"zrwas={self.zrwas}: more than zone_capacity={self.zone_capacity}")
+        most = self.mar or self.zones
+        _require(
+            self.numzrwa <= most, f"numzrwa={self.numzrwa}: at most {most} zones are active, and others have no area"
+        )
 
 
 def parse_spec(text: str) -> DeviceSpec:
@@ -156,6 +177,9 @@ def _build(zoned: bool, values: dict[str, Any]) -> DeviceSpec:
         mar=values["mar"],
         mor=values["mor"],
         zdes=values["zdes"],
+        zrwas=values["zrwas"],
+        zrwafg=values.get("zrwafg", values["lba"] if values["zrwas"] else 0),
+        numzrwa=values["numzrwa"],
         zasl_bytes=values.get("zasl", min(DeviceSpec.zasl_bytes, values["mdts"])),
         **common,
     )
@@ -237,6 +261,9 @@ _KEYS: dict[str, dict[str, Any]] = {
         "mar": _number,
         "mor": _number,
         "zdes": _size,
+        "zrwas": _size,
+        "zrwafg": _size,
+        "numzrwa": _number,
         "zasl": _size,
         **_COMMON_KEYS,
         **_FLASH_KEYS,
@@ -252,6 +279,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "mar": 0,
         "mor": 0,
         "zdes": 0,
+        "zrwas": 0,
+        "numzrwa": 0,
         **_COMMON_DEFAULTS,
     },
 }

@@ -2,7 +2,8 @@
 
 Reads stay within a zone, since OZCS does not offer reads across zone boundaries, and find zeroes at and above the write
 pointer whatever the media holds there: that is what lets a reset change a table entry and nothing else. Writes, and so
-Write Zeroes, Write Uncorrectable and the destination of a Copy, go to the write pointer alone.
+Write Zeroes, Write Uncorrectable and the destination of a Copy, go to the write pointer alone, or into the zone's random write
+area where it has one (Technical Proposal 4076), which in turn takes no appends.
 """
 
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from aionvme.nvme.opcodes import (
     CommandSetIdentifier,
     NvmOpcode,
     ReportingOptions,
+    ZoneAttributes,
     ZoneReceiveAction,
     ZoneSendAction,
     ZoneState,
@@ -47,6 +49,8 @@ _PARTIAL = 1 << 16
 _ACTIONS: dict[int, Event] = {
     action: Event(action) for action in ZoneSendAction if action != ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE
 }
+_ALLOCATING = frozenset({Event.OPEN, Event.EXTEND})
+"""What may allocate a random write area."""
 _REPORTED_STATES: dict[int, ZoneState | None] = {
     ReportingOptions.ALL: None,
     **{option: ZoneState[option.name] for option in ReportingOptions if option},
@@ -72,6 +76,8 @@ class ZonedNamespace(NvmNamespace):
         self._check_transfer(length)
         self._check_range(zslba, nlb)
         index, offset = divmod(zslba, self._zsze)
+        if self.zones.has_zrwa(index):
+            raise StatusError(INVALID_ZONE_OPERATION)
         if offset or length > self.spec.zasl_bytes:
             raise StatusError(INVALID_FIELD)
         blocks = from_host(data, length)
@@ -79,28 +85,36 @@ class ZonedNamespace(NvmNamespace):
         self._admit_write(index, offset, nlb)
         slba = zslba + offset
         self.image.write_blocks(slba, blocks)
-        self.zones.advance(index, nlb)
+        self.zones.wrote(index, offset, nlb)
         self._settle(command.cdw12 & _FUA)
         self.counters.count_write(length)
         return Completion(SUCCESS, slba)
 
     def _zone_management_send(self, command: Command, data: memoryview) -> Completion:
-        """Section 3.4.3; random write areas are not supported."""
-        select_all = command.cdw13 & _SELECT_ALL
+        """Section 3.4.3; the action that flushes a random write area names the last block to flush, all others the zone."""
+        action, select_all = command.cdw13 & 0xFF, command.cdw13 & _SELECT_ALL
+        if action == ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE and not select_all:
+            self._flush_zrwa(command.slba)
+            self._settle(0)
+            return DONE
         index = 0 if select_all else self._zone_at_start(command.slba)
-        event = _ACTIONS.get(command.cdw13 & 0xFF)
+        event = _ACTIONS.get(action)
         if event is None:
             raise StatusError(INVALID_FIELD)
-        if event is Event.OPEN and command.cdw13 & _ZRWA_ALLOCATE:
-            raise StatusError(INVALID_ZONE_OPERATION)
+        attributes = 0
+        if event in _ALLOCATING and command.cdw13 & _ZRWA_ALLOCATE:
+            # Select All opens closed zones, and an area is for empty ones.
+            if select_all or not self.spec.zrwas:
+                raise StatusError(INVALID_ZONE_OPERATION)
+            attributes = ZoneAttributes.ZRWA_VALID.value
         if event is Event.EXTEND:
             if select_all or not self.spec.zdes:
                 raise StatusError(INVALID_FIELD)
-            self.zones.extend(index, from_host(data, self.spec.zdes))
+            self.zones.extend(index, from_host(data, self.spec.zdes), attributes)
         elif select_all:
             self.zones.fire_all(event)
         else:
-            self.zones.fire(index, event)
+            self.zones.fire(index, event, attributes)
         self._settle(0)
         return DONE
 
@@ -125,6 +139,13 @@ class ZonedNamespace(NvmNamespace):
         view[len(report) :] = bytes(length - len(report))
         return DONE
 
+    def _flush_zrwa(self, slba: int) -> None:
+        if slba >= self._nsze:
+            raise StatusError(LBA_OUT_OF_RANGE)
+        if not self.spec.zrwas:
+            raise StatusError(INVALID_ZONE_OPERATION)
+        self.zones.flush_zrwa(*divmod(slba, self._zsze))
+
     def _zone_at_start(self, zslba: int) -> int:
         if zslba >= self._nsze:
             raise StatusError(LBA_OUT_OF_RANGE)
@@ -139,7 +160,7 @@ class ZonedNamespace(NvmNamespace):
             raise StatusError(ZONE_IS_OFFLINE)
         if offset + nlb > self._zsze:
             raise StatusError(ZONE_BOUNDARY_ERROR)
-        return min(nlb, max(self.zones.written[index] - offset, 0))
+        return min(nlb, max(self.zones.held(index) - offset, 0))
 
     def _begin_write(self, slba: int, nlb: int) -> None:
         index, offset = divmod(slba, self._zsze)
@@ -154,24 +175,24 @@ class ZonedNamespace(NvmNamespace):
         outcome = TRANSITIONS[zones.zs[index], Event.WRITE]
         if isinstance(outcome, Status):
             raise StatusError(outcome)
-        if offset != zones.written[index]:
+        if not zones.takes(index, offset, nlb):
             raise StatusError(ZONE_INVALID_WRITE)
         if offset + nlb > zones.zcap:
             raise StatusError(ZONE_BOUNDARY_ERROR)
         zones.fire(index, Event.WRITE)
 
     def _end_write(self, slba: int, nlb: int) -> None:
-        self.zones.advance(slba // self._zsze, nlb)
+        self.zones.wrote(*divmod(slba, self._zsze), nlb)
 
     def _deallocate(self, slba: int, nlb: int) -> None:
-        """Blocks below a write pointer read as zeroes from now on; states and write pointers stay (section 3.3.3)."""
+        """Blocks that can hold data read as zeroes from now on; states and write pointers stay (section 3.3.3)."""
         end = slba + nlb
         while slba < end:
             index, offset = divmod(slba, self._zsze)
             part = min(end - slba, self._zsze - offset)
-            written = min(part, self.zones.written[index] - offset)
-            if written > 0:
-                self.image.zero_blocks(slba, written)
+            held = min(part, self.zones.held(index) - offset)
+            if held > 0:
+                self.image.zero_blocks(slba, held)
             slba += part
 
     METHODS: ClassVar[dict[int, Callable[..., Completion]]] = {

@@ -22,8 +22,9 @@ def zone_management_send(
 ) -> Command:
     """Do ``action`` on the zone that starts at ``slba``, or on every zone it applies to (section 3.4.3).
 
-    ``slba`` is ignored with ``select_all``. ``zsaso`` is the action's own option: with OPEN, allocate a random write
-    area (Technical Proposal 4076). SET_ZONE_DESCRIPTOR_EXTENSION sends the extension as data.
+    ``slba`` is ignored with ``select_all``. ``zsaso`` is the action's own option: with OPEN and
+    SET_ZONE_DESCRIPTOR_EXTENSION, allocate a random write area (Technical Proposal 4076). FLUSH_EXPLICIT_ZRWA_RANGE takes the
+    last address to flush as ``slba``, and SET_ZONE_DESCRIPTOR_EXTENSION sends the extension as data.
     """
     low, high = split_lba(slba)
     cdw13 = fit("action", action, 8) | bool(select_all) << 8 | bool(zsaso) << 9

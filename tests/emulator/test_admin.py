@@ -84,6 +84,14 @@ def test_descriptor_extensions_are_in_the_lba_format_extension(open_device: Open
     assert page[2816:2832] == (8).to_bytes(8, "little") + bytes([3]) + bytes(7)
 
 
+def test_random_write_areas_are_in_the_zoned_namespace(open_device: Open) -> None:
+    """OZCS bit 1, NUMZRWA, ZRWAFG and ZRWASZ in blocks, and ZRWACAP bit 0: explicit flushes. Without areas all are zero."""
+    page = identify(open_device(f"{ZNS}&zrwas=2KiB&zrwafg=1KiB&numzrwa=3"), 0x05, nsid=1, csi=2)
+    assert page[2] == 0b10
+    assert [number(page, *at) for at in ((44, 47), (48, 49), (50, 51), (52, 52))] == [3, 2, 4, 1]
+    assert identify(open_device(ZNS), 0x05, nsid=1, csi=2)[44:53] == bytes(9)
+
+
 def test_no_limits_are_all_ones(open_device: Open) -> None:
     """FFFFFFFFh stands for no limit."""
     page = identify(open_device("emu:zns"), 0x05, nsid=1, csi=2)

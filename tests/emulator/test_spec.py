@@ -13,7 +13,7 @@ MIB = 1 << 20
 def test_every_key_of_a_zoned_device() -> None:
     """Each key of the query ends up in the field of its name, sizes in bytes and latency in nanoseconds."""
     spec = parse_spec(
-        "emu:zns?zones=16&zone_size=4MiB&zone_capacity=3MiB&lba=4096&mar=8&mor=6&zdes=128&file=/tmp/a%20b&seed=7&latency=80us"
+        "emu:zns?zones=16&zone_size=4MiB&zone_capacity=3MiB&lba=4096&mar=8&mor=6&zdes=128&zrwas=64KiB&zrwafg=16KiB&numzrwa=2&file=/tmp/a%20b&seed=7&latency=80us"
         "&mdts=64KiB&zasl=32KiB"
     )
     assert spec == DeviceSpec(
@@ -25,6 +25,9 @@ def test_every_key_of_a_zoned_device() -> None:
         mar=8,
         mor=6,
         zdes=128,
+        zrwas=65536,
+        zrwafg=16384,
+        numzrwa=2,
         file=Path("/tmp/a b"),
         seed=7,
         latency_ns=(80_000, 80_000),
@@ -105,6 +108,17 @@ def test_latency(latency: str, expected: tuple[int, int]) -> None:
         ("emu:zns?mar=4294967296", "mar=4294967296"),
         ("emu:zns?mdts=64KiB&zasl=128KiB", "zasl=131072: more than mdts=65536"),
         ("emu:zns?zasl=12KiB", "zasl=12288"),
+        ("emu:zns?zrwafg=4KiB", "zrwafg=4096: it takes zrwas too"),
+        ("emu:zns?numzrwa=1", "numzrwa=1: it takes zrwas too"),
+        ("emu:zns?zrwas=1000", "zrwas=1000: not a multiple of the logical block, 4096"),
+        ("emu:zns?zrwas=64KiB&zrwafg=1KiB", "zrwafg=1024: not a multiple of the logical block"),
+        ("emu:zns?zrwas=64KiB&zrwafg=0", "zrwafg=0: it takes at least one logical block"),
+        ("emu:zns?zrwas=64KiB&zrwafg=48KiB", "zrwas=65536: not a multiple of zrwafg=49152"),
+        ("emu:zns?zrwas=64KiB&zrwafg=32KiB&zone_capacity=48KiB", "zone_capacity=49152: not a multiple of zrwafg"),
+        ("emu:zns?zrwas=64KiB&zone_capacity=32KiB", "zrwas=65536: more than zone_capacity=32768"),
+        ("emu:zns?zrwas=256MiB&zone_size=256MiB", "zrwas=268435456: at most 65535 logical blocks"),
+        ("emu:zns?zrwas=64KiB&numzrwa=17", "numzrwa=17: at most 16"),
+        ("emu:zns?zrwas=64KiB&mar=4&numzrwa=5", "numzrwa=5: at most 4"),
         ("emu:zns?zdes=100", "zdes=100: it takes a multiple of 64"),
         ("emu:zns?zdes=16KiB", "zdes=16384: it takes a multiple of 64 bytes, at most 16320"),
     ],
@@ -114,6 +128,13 @@ def test_garbage_is_refused_with_what_would_do(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_spec(text)
     assert said in str(caught.value)
+
+
+def test_a_random_write_area_is_flushed_block_by_block_unless_said_otherwise() -> None:
+    """The size alone makes areas: their granularity is a logical block, and every zone may have one."""
+    spec = parse_spec("emu:zns?lba=512&zrwas=64KiB")
+    assert (spec.zrwas, spec.zrwafg, spec.numzrwa) == (65536, 512, 0)
+    assert (parse_spec("emu:zns").zrwas, parse_spec("emu:zns").zrwafg) == (0, 0)
 
 
 def test_open_zones_are_limited_alone() -> None:

@@ -150,8 +150,11 @@ def test_an_offline_or_worn_out_zone_stays_so(open_device: Open) -> None:
         (0x06, 0x4002),
         (0xFF, 0x4002),
         (0x10, 0x4002),  # Set Zone Descriptor Extension, of which the format has none
-        (0x11, 0x4002),  # Flush Explicit ZRWA Range, without a ZRWA
-        (0x203, 0x41B6),  # Open, allocating a ZRWA: Invalid Zone Operation Request
+        (0x11, 0x41B6),  # Flush Explicit ZRWA Range, without ZRWAs: Invalid Zone Operation Request
+        (0x111, 0x4002),  # the same with Select All, which it never takes
+        (0x203, 0x41B6),  # Open, allocating a ZRWA
+        (0x303, 0x41B6),
+        (0x210, 0x41B6),  # Set Zone Descriptor Extension, allocating one
     ],
 )
 def test_actions_that_are_not_supported(open_device: Open, cdw13: int, status: int) -> None:

@@ -24,6 +24,22 @@ class Zones:
     capacity: int
     max_open: int
     max_active: int
+    extension: int = 0
+    """Length of a zone descriptor extension."""
+    random_write: tuple[int, int, int] | None = None
+    """Zone random write areas: size, granularity of a flush, and how many zones may have one."""
+
+    def options(self) -> Iterator[str]:
+        """Yield the properties of QEMU's nvme-ns device that make it zoned."""
+        yield "zoned=on"
+        yield f"zoned.zone_size={self.size}"
+        yield f"zoned.zone_capacity={self.capacity}"
+        yield f"zoned.max_open={self.max_open}"
+        yield f"zoned.max_active={self.max_active}"
+        yield f"zoned.descr_ext_size={self.extension}"
+        if self.random_write is not None:
+            size, granularity, count = self.random_write
+            yield f"zoned.zrwas={size},zoned.zrwafg={granularity},zoned.numzrwa={count}"
 
 
 @dataclass(frozen=True)
@@ -50,11 +66,7 @@ class Namespace:
         yield f"logical_block_size={self.lba_size}"
         yield f"physical_block_size={self.lba_size}"
         if self.zones is not None:
-            yield "zoned=on"
-            yield f"zoned.zone_size={self.zones.size}"
-            yield f"zoned.zone_capacity={self.zones.capacity}"
-            yield f"zoned.max_open={self.zones.max_open}"
-            yield f"zoned.max_active={self.zones.max_active}"
+            yield from self.zones.options()
         if self.metadata != "none":
             yield f"ms=8,mset={int(self.metadata == 'extended')}"
         if self.protected:
@@ -113,6 +125,19 @@ CONTROLLERS = (
             Namespace(nsid=5, lba_size=512, metadata="separate", protected=True),
             Namespace(nsid=6, lba_size=512, metadata="separate", latency_ms=300),
             Namespace(nsid=7, lba_size=512, metadata="extended"),
+            Namespace(
+                nsid=8,
+                lba_size=4 * KIB,
+                size=16 * MIB,
+                zones=Zones(
+                    size=MIB,
+                    capacity=768 * KIB,
+                    max_open=4,
+                    max_active=6,
+                    extension=128,
+                    random_write=(64 * KIB, 16 * KIB, 2),
+                ),
+            ),
         ),
         mdts=7,  # 512 KiB
         zasl=5,  # 128 KiB: smaller than mdts, so that a test can tell the two limits apart
