@@ -1,6 +1,6 @@
 """A namespace, and the commands of the NVM Command Set as awaitables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from operator import index
 from typing import SupportsIndex
@@ -61,6 +61,7 @@ class Namespace(ZoneCommands, BatchCommands):
         admin: Driver,
         limiter: Limiter | None = None,
         book: ZoneBook | None = None,
+        zone_counters: Callable[[], NDArray[np.void]] | None = None,
     ) -> None:
         """``book`` is that of the namespace that this one is a limited view of."""
         self._target = target
@@ -69,6 +70,7 @@ class Namespace(ZoneCommands, BatchCommands):
         self._pool = pool
         self._io = io
         self._admin = admin
+        self._zone_counters = zone_counters
         self._limiter = limiter
         short = limiter is None and not geometry.separate_metadata
         zoned = geometry.zoned
@@ -152,7 +154,15 @@ class Namespace(ZoneCommands, BatchCommands):
             raise UsageError(f"already limited by {self._limiter}: limit the namespace that this one was made from")
         self._io.bind(limiter)
         return Namespace(
-            self._target, self._geometry, self._path, self._pool, self._io, self._admin, limiter, self._book
+            self._target,
+            self._geometry,
+            self._path,
+            self._pool,
+            self._io,
+            self._admin,
+            limiter,
+            self._book,
+            self._zone_counters,
         )
 
     def alloc(self, len_bytes: SupportsIndex) -> NDArray[np.uint8]:
@@ -171,6 +181,21 @@ class Namespace(ZoneCommands, BatchCommands):
         UsageError where they are being recorded already.
         """
         return self._io.latencies()
+
+    def zone_counters(self) -> NDArray[np.void]:
+        """What happened to each zone of an emulated namespace since it was opened: a structured array with a row for each zone.
+
+        Its fields: zslba; writes and write_blocks, appends and append_blocks (commands that wrote to the zone, and their logical
+        blocks; Write Zeroes, Write Uncorrectable and the ranges of a Copy are writes); resets, finishes and explicit_opens (how
+        often an action changed the zone's state); implicit_opens; implicit_closes (how often the device closed the zone to open
+        another one); and open_ns, how long it was open. The sum of a field is the device's total.
+
+        Raises UsageError on anything but an emulated zoned namespace: real devices do not tell.
+        """
+        self._io.check_usable()
+        if self._zone_counters is None:
+            raise UsageError(f"{self.target}: only an emulated zoned namespace counts what happens to its zones")
+        return self._zone_counters()
 
     async def submit(self, command: Command, data: Buffer | None = None, into: Buffer | None = None) -> Completion:
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.

@@ -72,7 +72,9 @@ class _Opening(AbstractAsyncContextManager[Namespace]):
             admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
             geometry = await _identify(admin, attachment.target, attachment.nsid, attachment.max_transfer_bytes)
             pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
-            ns = Namespace(attachment.target, geometry, attachment.path, pool, io, admin)
+            ns = Namespace(
+                attachment.target, geometry, attachment.path, pool, io, admin, zone_counters=attachment.zone_counters
+            )
             if ns.zoned:
                 await ns.zones.refresh()
         except BaseException:

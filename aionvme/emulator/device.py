@@ -1,5 +1,11 @@
 """The emulated device: one controller with one namespace, a command in and a completion out."""
 
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from aionvme.emulator.admin import AdminCommands
 from aionvme.emulator.completions import (
     INTERNAL_ERROR,
@@ -12,6 +18,7 @@ from aionvme.emulator.counters import Counters
 from aionvme.emulator.image import Image
 from aionvme.emulator.nvm import NvmNamespace
 from aionvme.emulator.spec import DeviceSpec
+from aionvme.emulator.zone_counters import ZoneCounters
 from aionvme.emulator.zoned import ZonedNamespace
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import NvmOpcode
@@ -28,21 +35,25 @@ class Device:
     Commands are carried out one at a time, each to its end: calls from several threads are the caller's to serialize.
     """
 
-    def __init__(self, spec: DeviceSpec) -> None:
-        """Make the namespace, or open the file it is in.
+    def __init__(self, spec: DeviceSpec, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Make the namespace, or open the file it is in. ``clock`` tells :meth:`zone_counters` the time in nanoseconds.
 
         UsageError says why a file is refused: not an emulated device, of another geometry, or in use.
         """
         self.spec = spec
         self._image = Image(spec)
-        self._counters = Counters()
+        self.counters = Counters()
+        self._zone_counters = ZoneCounters(clock)
+        self.namespace: NvmNamespace
         try:
-            kind = ZonedNamespace if spec.zoned else NvmNamespace
-            self.namespace = kind(spec, self._image, self._counters)
+            if spec.zoned:
+                self.namespace = ZonedNamespace(spec, self._image, self.counters, self._zone_counters)
+            else:
+                self.namespace = NvmNamespace(spec, self._image, self.counters)
         except BaseException:
             self._image.close()
             raise
-        self._admin = AdminCommands(self.namespace, self._counters)
+        self._admin = AdminCommands(self.namespace, self.counters)
         self._closed = False
 
     def execute(self, command: Command, data: memoryview, *, admin: bool = False) -> Completion:
@@ -70,6 +81,11 @@ class Device:
             completion = Completion(INTERNAL_ERROR, 0)
         self._admin.log_error(command, completion.status)
         return completion
+
+    def zone_counters(self) -> NDArray[np.void]:
+        """What happened to each zone since the device was made, an array of
+        :data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS` with a row for each; no rows where there are no zones."""
+        return self._zone_counters.rows(self.spec.zones, self.spec.zone_size // self.spec.lba)
 
     def close(self) -> None:
         """Give the memory back or close the file; a second time does nothing."""

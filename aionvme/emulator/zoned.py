@@ -25,6 +25,7 @@ from aionvme.emulator.counters import Counters
 from aionvme.emulator.image import Image
 from aionvme.emulator.nvm import NvmNamespace
 from aionvme.emulator.spec import DeviceSpec
+from aionvme.emulator.zone_counters import ZoneCounters
 from aionvme.emulator.zone_states import TRANSITIONS, Event
 from aionvme.emulator.zones import ZoneTable
 from aionvme.nvme.command import Command
@@ -62,10 +63,10 @@ class ZonedNamespace(NvmNamespace):
 
     csi = CommandSetIdentifier.ZONED
 
-    def __init__(self, spec: DeviceSpec, image: Image, counters: Counters) -> None:
+    def __init__(self, spec: DeviceSpec, image: Image, counters: Counters, zone_counters: ZoneCounters) -> None:
         """The zones are as the image has them, after a power cycle."""
         super().__init__(spec, image, counters)
-        self.zones = ZoneTable(spec, image)
+        self.zones = ZoneTable(spec, image, zone_counters)
         self._zsze = self.zones.zsze
         self._report_actions = set(ZoneReceiveAction) if spec.zdes else {ZoneReceiveAction.REPORT_ZONES}
 
@@ -88,6 +89,7 @@ class ZonedNamespace(NvmNamespace):
         self.zones.wrote(index, offset, nlb)
         self._settle(command.cdw12 & _FUA)
         self.counters.count_write(length)
+        self.zones.counters.count_append(index, nlb)
         return Completion(SUCCESS, slba)
 
     def _zone_management_send(self, command: Command, data: memoryview) -> Completion:
@@ -182,7 +184,9 @@ class ZonedNamespace(NvmNamespace):
         zones.fire(index, Event.WRITE)
 
     def _end_write(self, slba: int, nlb: int) -> None:
-        self.zones.wrote(*divmod(slba, self._zsze), nlb)
+        index, offset = divmod(slba, self._zsze)
+        self.zones.wrote(index, offset, nlb)
+        self.zones.counters.count_write(index, nlb)
 
     def _deallocate(self, slba: int, nlb: int) -> None:
         """Blocks that can hold data read as zeroes from now on; states and write pointers stay (section 3.3.3)."""

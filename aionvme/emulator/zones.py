@@ -27,6 +27,7 @@ from aionvme.emulator.completions import (
 )
 from aionvme.emulator.image import Image
 from aionvme.emulator.spec import DeviceSpec
+from aionvme.emulator.zone_counters import ZoneCounters
 from aionvme.emulator.zone_states import ACTIVE_STATES, OPEN_STATES, SELECTED_BY_ALL, TRANSITIONS, Event
 from aionvme.errors import UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState, ZoneType
@@ -49,8 +50,9 @@ class ZoneTable:
     attributes.
     """
 
-    def __init__(self, spec: DeviceSpec, image: Image) -> None:
+    def __init__(self, spec: DeviceSpec, image: Image, counters: ZoneCounters) -> None:
         """Zones as the image has them, after a power cycle: none is open."""
+        self.counters = counters
         self.zsze = spec.zone_size // spec.lba
         self.zcap = spec.zone_capacity // spec.lba
         self._zdes = spec.zdes
@@ -98,6 +100,7 @@ class ZoneTable:
             self._image.zero_blocks(index * self.zsze, self.zcap)
             self.nr_zrwa += 1
         self.zs[index] = after
+        self.counters.count_change(index, event, before, after)
         self.nr_open += (after in OPEN_STATES) - (before in OPEN_STATES)
         self.nr_active += (after in ACTIVE_STATES) - (before in ACTIVE_STATES)
         if before is _IMPLICITLY_OPENED:

@@ -10,6 +10,9 @@ from operator import index
 from pathlib import Path
 from typing import Literal, SupportsIndex, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aionvme._core import lib
 from aionvme.devices import GenericDevice, find
 from aionvme.emulator import Device, parse_spec
@@ -69,6 +72,8 @@ class Attachment:
     """The kernel's limit on one command's data, None where there is only the controller's."""
     chunk_bytes: int
     """Largest piece of memory that one registration may have."""
+    zone_counters: Callable[[], NDArray[np.void]] | None
+    """What happened to each zone (:data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS`), None where nothing counts it."""
     close: Callable[[], None]
     """Releases everything: queues that nobody has closed, and what is under them."""
 
@@ -112,6 +117,7 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         path=PathReport("emulated", depth),
         max_transfer_bytes=None,
         chunk_bytes=REGISTERED_MAX_BYTES,
+        zone_counters=device.zone_counters if device.spec.zoned else None,
         close=close,
     )
 
@@ -146,6 +152,7 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         path=PathReport(io.kind, io.depth, why_not, io.detour),
         max_transfer_bytes=max_transfer_bytes,
         chunk_bytes=chunk_bytes,
+        zone_counters=None,
         close=close,
     )
 

@@ -23,28 +23,8 @@ ZSZE, ZCAP, MAR, MOR = 16, 12, 4, 2
 IO_OPCODES = (0x00, 0x01, 0x02, 0x04, 0x05, 0x08, 0x09, 0x0C, 0x19, 0x79, 0x7A, 0x7D)
 ADMIN_OPCODES = (0x02, 0x06, 0x09, 0x0A)
 DWORDS = (
-    0,
-    1,
-    2,
-    3,
-    8,
-    15,
-    16,
-    32,
-    47,
-    48,
-    80,
-    95,
-    96,
-    0x10,
-    0x11,
-    0x100,
-    0x104,
-    0x203,
-    0xFFFF,
-    0x7FFF_FFFF,
-    0xFFFF_FFFF,
-)
+    0, 1, 2, 3, 8, 15, 16, 17, 32, 47, 48, 80, 95, 96, 0x100, 0x104, 0x203, 0x210, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF,
+)  # fmt: skip
 
 
 def random_command(source: random.Random, *, admin: bool) -> Command:
