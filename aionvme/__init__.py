@@ -36,7 +36,7 @@ from aionvme.errors import (
 from aionvme.latency import Latencies
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import Command
-from aionvme.nvme.opcodes import ReportingOptions, ZoneState
+from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneState
 from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.prepare_batch import COMMAND
@@ -77,6 +77,7 @@ __all__ = [
     "WriteProtectedError",
     "WrongLoopError",
     "Zone",
+    "ZoneAttributes",
     "ZoneBoundaryError",
     "ZoneDifference",
     "ZoneFullError",

@@ -12,11 +12,19 @@ from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.mover import ZONE_APPEND, Launch
 from aionvme.nvme import zoned
+from aionvme.nvme.admin import get_log_page
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
-from aionvme.nvme.opcodes import ReportingOptions, ZoneReceiveAction, ZoneSendAction
+from aionvme.nvme.logs import CHANGED_ZONE_LIST, Lid, parse_changed_zone_list
+from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.status import Completion
-from aionvme.nvme.zones import REPORT_HEADER_LEN_BYTES, ZONE, ZONE_DESCRIPTOR_LEN_BYTES, parse_report
+from aionvme.nvme.zones import (
+    REPORT_HEADER_LEN_BYTES,
+    ZONE,
+    ZONE_DESCRIPTOR_LEN_BYTES,
+    parse_extended_report,
+    parse_report,
+)
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.table import Zones
 
@@ -139,9 +147,14 @@ class ZoneCommands(ABC):
             slba = int(zones["zslba"][-1]) + zsze
         return np.concatenate(pieces) if pieces else np.empty(0, ZONE)
 
-    async def open_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
-        """Open a zone explicitly, or with ``select_all`` every closed one (section 3.4.3)."""
-        await self._manage(ZoneSendAction.OPEN, zslba, select_all)
+    async def open_zone(
+        self, zslba: SupportsIndex | None = None, *, select_all: bool = False, zrwa: bool = False
+    ) -> None:
+        """Open a zone explicitly, or with ``select_all`` every closed one (section 3.4.3).
+
+        With ``zrwa`` an empty zone gets a random write area (Technical Proposal 4076), where :attr:`identify_zoned` has some.
+        """
+        await self._manage(ZoneSendAction.OPEN, zslba, select_all, zsaso=zrwa)
 
     async def close_zone(self, zslba: SupportsIndex | None = None, *, select_all: bool = False) -> None:
         """Close a zone, or with ``select_all`` every open one (section 3.4.3)."""
@@ -159,6 +172,57 @@ class ZoneCommands(ABC):
         """Take a read-only zone, or with ``select_all`` every one, offline; there is no way back (section 3.4.3)."""
         await self._manage(ZoneSendAction.OFFLINE, zslba, select_all)
 
+    async def flush_zrwa(self, lba: SupportsIndex) -> None:
+        """Move the write pointer of a zone with a random write area behind ``lba``: blocks up to there are written for good
+        (Flush Explicit ZRWA Range, Technical Proposal 4076). How many that are is a multiple of the granularity, ZRWAFG."""
+        lba = index(lba)
+        zslba = self._check_zslba(lba - lba % self._zoned.zsze)
+        self._forget(zslba)
+        await self._complete(zoned.zone_management_send(ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE, lba))
+
+    async def set_zone_descriptor_extension(self, zslba: SupportsIndex, data: Buffer) -> None:
+        """Give an empty zone a descriptor extension of ``zdes_bytes`` (:attr:`identify_zoned`), which makes it closed and active;
+        a reset takes it away (section 3.4.3)."""
+        zslba = self._check_zslba(zslba)
+        self._check_extensions()
+        self._forget(zslba)
+        command = zoned.zone_management_send(ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION, zslba)
+        await self._complete(command, span_of(data, writable=False))
+
+    async def zone_descriptor_extension(self, zslba: SupportsIndex) -> NDArray[np.uint8] | None:
+        """The descriptor extension of a zone, None where it has none (Extended Report Zones, section 3.4.2)."""
+        zslba = self._check_zslba(zslba)
+        zdes_bytes = self._check_extensions()
+        buffer = np.zeros(REPORT_HEADER_LEN_BYTES + ZONE_DESCRIPTOR_LEN_BYTES + zdes_bytes, np.uint8)
+        command = zoned.zone_management_receive(
+            ZoneReceiveAction.EXTENDED_REPORT_ZONES, zslba, buffer.size, partial=True
+        )
+        await self._complete(command, span_of(buffer, writable=True))
+        _, (zone,), (extension,) = parse_extended_report(buffer, zdes_bytes)
+        return extension if zone["za"] & ZoneAttributes.DESCRIPTOR_EXTENSION_VALID else None
+
+    async def changed_zones(self) -> NDArray[np.uint64] | None:
+        """The zslba of the zones that the controller itself changed since this was asked last (Changed Zone List log page,
+        section 4.1.4); None where they are too many to be listed: then report all."""
+        page = np.zeros(CHANGED_ZONE_LIST.itemsize, np.uint8)
+        self._check_zslba(0)
+        command = get_log_page(Lid.CHANGED_ZONE_LIST, page.size, nsid=self.nsid)
+        completion = await self.submit_admin(command, into=page)
+        if completion.status:
+            raise self._failure(completion.status, command)
+        return parse_changed_zone_list(page)
+
+    @property
+    @abstractmethod
+    def nsid(self) -> int:
+        """Namespace identifier."""
+
+    @abstractmethod
+    async def submit_admin(
+        self, command: Command, data: Buffer | None = None, into: Buffer | None = None
+    ) -> Completion:
+        """Submit any admin command."""
+
     @abstractmethod
     def _failure(self, res: int, command: Command) -> Exception:
         """What to raise for a command that ended with anything but 0."""
@@ -167,13 +231,25 @@ class ZoneCommands(ABC):
     async def _complete(self, command: Command, span: Span = ...) -> Completion:
         """Carry out one command; raises where it fails."""
 
-    async def _manage(self, action: ZoneSendAction, zslba: SupportsIndex | None, select_all: bool) -> None:
+    async def _manage(
+        self, action: ZoneSendAction, zslba: SupportsIndex | None, select_all: bool, *, zsaso: bool = False
+    ) -> None:
         if (zslba is None) != select_all:
             raise UsageError("name the zone by its zslba, or pass select_all=True, not both and not neither")
         slba = self._check_zslba(0 if zslba is None else zslba)
+        self._forget(None if select_all else slba)
+        await self._complete(zoned.zone_management_send(action, slba, select_all=select_all, zsaso=zsaso))
+
+    def _forget(self, zslba: int | None) -> None:
         if self._book is not None:
-            self._book.forget(None if select_all else slba)
-        await self._complete(zoned.zone_management_send(action, slba, select_all=select_all))
+            self._book.forget(zslba)
+
+    def _check_extensions(self) -> int:
+        if not self._zoned.zdes_bytes:
+            raise UsageError(
+                f"zones of {self.target} have no descriptor extensions: its format says that they are 0 bytes long"
+            )
+        return self._zoned.zdes_bytes
 
     def _check_zslba(self, zslba: SupportsIndex) -> int:
         zslba = index(zslba)

@@ -47,8 +47,20 @@ class Commands(Protocol):
     async def report_zones(self, slba: int = 0, *, nr_zones: int | None = None) -> NDArray[np.void]:
         """Report zones."""
 
-    async def open_zone(self, zslba: int) -> None:
+    async def open_zone(self, zslba: int, *, zrwa: bool = False) -> None:
         """Open a zone explicitly."""
+
+    async def flush_zrwa(self, lba: int) -> None:
+        """Commit blocks of a random write area."""
+
+    async def set_zone_descriptor_extension(self, zslba: int, data: Buffer) -> None:
+        """Set a zone's descriptor extension."""
+
+    async def zone_descriptor_extension(self, zslba: int) -> NDArray[np.uint8] | None:
+        """Get it."""
+
+    async def changed_zones(self) -> NDArray[np.uint64] | None:
+        """List zones that the controller changed."""
 
     async def close_zone(self, zslba: int) -> None:
         """Close a zone."""

@@ -23,7 +23,6 @@ class Record:
     def __init__(self, zslba: int) -> None:
         self.zslba = zslba
         self.zcap = 0
-        """0 until the zone was looked up."""
         self.zs = ZoneState.EMPTY
         self.written = 0
         """Blocks below the write pointer; the capacity where the state has none."""
@@ -62,9 +61,9 @@ class Record:
             self.zs = ZoneState.IMPLICITLY_OPENED
 
     def enter(self, zs: ZoneState) -> None:
-        """The zone was told to go to a state, and has."""
+        """The zone, which is known, was told to go to a state, and has."""
         self.changes += 1
-        self.known = self.zcap > 0
+        self.known = True
         self.zs = zs
         if zs is ZoneState.EMPTY:
             self.written = 0

@@ -65,6 +65,13 @@ class Zones(Sequence[Zone]):
         """Compare what is known with a report, and give the zones that differ: somebody else changed them."""
         return await self._book.check()
 
+    async def changed(self) -> list[Zone]:
+        """The zones that the controller changed by itself since this was asked last (worn out, failed, finished), and what they
+        are now."""
+        zslbas = await self._commands.changed_zones()
+        await self._book.refresh()
+        return list(self) if zslbas is None else [self.at(zslba) for zslba in zslbas]
+
     def holders(self) -> list[ZoneHolder]:
         """The zones that are open, or about to be, and who had them opened; those not used for longest first."""
         return self._book.resources.holders()

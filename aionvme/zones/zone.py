@@ -122,7 +122,7 @@ class Zone:
         """Write whole blocks at the write pointer, of any length; gives their LBA.
 
         Writes of many tasks go one after the other, in the order in which they were called for. Raises UsageError where there
-        is not as much room.
+        is not as much room, or where the zone has a random write area: :meth:`write_zrwa`.
         """
         record = self._record
         record.ours = True
@@ -131,6 +131,10 @@ class Zone:
             async with record.gate.alone():
                 if not record.known:
                     await self._book.look_up(record)
+                if ZoneAttributes.ZRWA_VALID in record.za:
+                    raise UsageError(
+                        f"the zone at {record.zslba:#x} has a random write area: say where, with write_zrwa()"
+                    )
                 nlb = self._blocks_in(data)
                 if nlb > self.room:
                     raise UsageError(
@@ -164,26 +168,88 @@ class Zone:
             )
         return await self._commands.read(slba, nlb, into=into, fua=fua)
 
-    async def open(self) -> None:
-        """Open it explicitly: it stays open until it is closed, or becomes full."""
+    async def open(self, *, zrwa: bool = False) -> None:
+        """Open it explicitly: it stays open until it is closed, or becomes full.
+
+        With ``zrwa`` it gets a random write area, if it is empty and the namespace has one left (Technical Proposal 4076).
+        """
         await self._book.resources.admit(self._record)
         try:
-            await self._change(self._commands.open_zone, ZoneState.EXPLICITLY_OPENED)
+            await self._change(lambda zslba: self._commands.open_zone(zslba, zrwa=zrwa), ZoneState.EXPLICITLY_OPENED)
+            if zrwa:
+                self._record.za |= ZoneAttributes.ZRWA_VALID
         finally:
             self._book.resources.release(self._record)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator["Zone"]:
-        """Keep it open inside of the context; the last of those who do closes it."""
+    async def opened(self, *, zrwa: bool = False) -> AsyncIterator["Zone"]:
+        """Keep it open inside of the context; the last of those who do closes it. ``zrwa`` is as for :meth:`open`."""
         self._record.openers += 1
         try:
-            await self.open()
+            await self.open(zrwa=zrwa)
             yield self
         finally:
             self._record.openers -= 1
             if not self._record.openers:
                 with anyio.CancelScope(shield=True):
                     await self._book.close(self._record)
+
+    async def write_zrwa(self, slba: SupportsIndex, data: Buffer, *, fua: bool = False) -> None:
+        """Write whole blocks into the random write area, which begins at the write pointer: in any order, and again.
+
+        What goes beyond its end moves it, and the write pointer with it: blocks that it leaves behind are written for good.
+        Writes of many tasks are in flight together. Where the pointer is then, :meth:`refresh` tells.
+        """
+        record = self._record
+        record.ours = True
+        await self._book.resources.admit(record)
+        try:
+            await record.gate.enter()
+            try:
+                await self._commands.write(index(slba), data, fua=fua)
+            finally:
+                record.changes += 1
+                record.known = False  # whether it moved is the device's to say
+                record.gate.leave()
+        except NvmeError as error:
+            await self._book.mend(record, error)
+            raise
+        finally:
+            self._book.resources.release(record)
+
+    async def flush_zrwa(self, nlb: SupportsIndex) -> None:
+        """Move the write pointer over the next ``nlb`` blocks, which are written for good then: a multiple of the namespace's
+        flush granularity, ZRWAFG."""
+        nlb = index(nlb)
+        record = self._record
+        try:
+            async with record.gate.alone():
+                if not record.known:
+                    await self._book.look_up(record)
+                written = record.written + nlb
+                await self._commands.flush_zrwa(record.zslba + written - 1)
+                record.advance(written)
+                record.known = True
+        except NvmeError as error:
+            await self._book.mend(record, error)
+            raise
+        finally:
+            self._book.resources.settle(record)
+
+    async def extension(self) -> NDArray[np.uint8] | None:
+        """Its descriptor extension, None where it has none."""
+        return await self._commands.zone_descriptor_extension(self._record.zslba)
+
+    async def set_extension(self, data: Buffer) -> None:
+        """Give it a descriptor extension while it is empty, which makes it closed; a reset takes it away."""
+        await self._book.resources.admit_active(self._record)
+        try:
+            await self._change(
+                lambda zslba: self._commands.set_zone_descriptor_extension(zslba, data), ZoneState.CLOSED
+            )
+            self._record.za |= ZoneAttributes.DESCRIPTOR_EXTENSION_VALID
+        finally:
+            self._book.resources.release_active(self._record)
 
     async def close(self) -> None:
         """Close it. It stays active until it is full or reset, also where nothing was written."""
@@ -220,7 +286,7 @@ class Zone:
         record.ours = True
         try:
             async with record.gate.alone():
-                if not record.zcap:
+                if not record.known:
                     await self._book.look_up(record)
                 await command(record.zslba)
                 record.enter(zs)

@@ -1,6 +1,7 @@
 """Zones as objects: what is known of them, the order of writes, and limits as something to wait for."""
 
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -376,3 +377,59 @@ async def test_conventional_namespaces_have_none(nvm: aionvme.Namespace) -> None
     """Asking for zones where there are none is a mistake, and said to be one."""
     with pytest.raises(aionvme.UsageError, match="conventional"):
         assert nvm.zones
+
+
+EXTENDED_ZONE, WINDOW, STEP, ZDES = 256, 16, 4, 128
+"""Of the namespace with random write areas: blocks of a zone, of an area, of its flush granularity; bytes of an extension."""
+
+
+@pytest.fixture
+async def extended(place: Place) -> AsyncIterator[aionvme.Namespace]:
+    """A namespace with zone descriptor extensions and random write areas, its zones empty and known."""
+    async with place.open(place.zns_zrwa) as ns:
+        await ns.reset_zone(select_all=True)
+        await ns.zones.refresh()
+        yield ns
+
+
+async def test_descriptor_extensions(extended: aionvme.Namespace, zns: aionvme.Namespace) -> None:
+    """An extension makes its zone closed, is read back, and goes with a reset (ZNS 1.1, section 3.4.3)."""
+    zone = extended.zones[2]
+    data = np.arange(ZDES, dtype=np.uint8)
+    assert await zone.extension() is None
+    await zone.set_extension(data)
+    assert zone.zs is ZoneState.CLOSED
+    assert zone.za & aionvme.ZoneAttributes.DESCRIPTOR_EXTENSION_VALID
+    found = await zone.extension()
+    assert found is not None
+    assert found.tolist() == data.tolist()
+    assert await extended.zones.check() == []
+    with pytest.raises(aionvme.InvalidZoneStateTransitionError):
+        await zone.set_extension(data)
+    await zone.reset()
+    assert await zone.extension() is None
+    with pytest.raises(aionvme.UsageError, match="no descriptor extensions"):
+        await zns.zones[0].extension()
+
+
+async def test_a_random_write_area(extended: aionvme.Namespace) -> None:
+    """Blocks in the area are written in any order and again; a flush moves the write pointer, and so does a write beyond the
+    area, as far as it has to (Technical Proposal 4076)."""
+    zone = extended.zones[1]
+    base = zone.zslba
+    async with zone.opened(zrwa=True):
+        async with anyio.create_task_group() as tasks:
+            for i in range(WINDOW):
+                tasks.start_soon(zone.write_zrwa, base + i, blocks(1, i))
+        await zone.write_zrwa(base + 3, blocks(1, 99))
+        await zone.refresh()
+        assert zone.wp == base
+        with pytest.raises(aionvme.UsageError, match="write_zrwa"):
+            await zone.write(blocks(1))
+        await zone.flush_zrwa(2 * STEP)
+        assert zone.wp == base + 2 * STEP
+        assert await extended.zones.check() == []
+        await zone.write_zrwa(base + 2 * STEP + WINDOW, blocks(1, 7))
+        await zone.refresh()
+        assert zone.wp == base + 3 * STEP
+    assert (await zone.read(base, 6)).reshape(-1, BLOCK)[:, 0].tolist() == [0, 1, 2, 99, 4, 5]
