@@ -87,7 +87,7 @@ class Resources:
                     if await make_room():
                         continue
                     if line.all_strange():
-                        zones = ", ".join(f"{held.zslba:#x}" for held in line.holds)
+                        zones = ", ".join(f"{zslba:#x}" for zslba in sorted(held.zslba for held in line.holds))
                         raise UsageError(
                             f"{line.most} zones may be {line.name} at a time, and as many were left so by somebody else, at "
                             f"{zones}: {line.remedy}"
