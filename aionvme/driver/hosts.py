@@ -393,7 +393,9 @@ class TrioHost(Host):
 
     async def _watch(self, scope: "trio.CancelScope", fileno: int) -> None:
         with scope:
-            while True:
+            while (
+                not self._closed
+            ):  # what is closed may be so before this task has begun, and the descriptor another's by now
                 await self._trio.lowlevel.wait_readable(fileno)
                 self.kick()
                 # Let the turn go first: it makes the file descriptor unreadable again.

@@ -58,3 +58,14 @@ async def test_waiting_costs_no_processor() -> None:
         with trio.move_on_after(0.01):
             await ns.read(0, 1)
         assert time.process_time() - start < 0.05
+
+
+def test_closing_before_the_first_turn() -> None:
+    """A namespace is closed when the tasks that would look after it have been asked for and not begun: they do not begin."""
+
+    async def main() -> None:
+        async with aionvme.open("emu:nvm") as ns:
+            ns._io._host.kick()
+        await trio.sleep(0.01)
+
+    trio.run(main)
