@@ -34,6 +34,9 @@ from aionvme.errors import (
     ZoneReadOnlyError,
 )
 from aionvme.latency import Latencies
+from aionvme.log.errors import DamagedRecordError, LogFullError
+from aionvme.log.space import ZoneUsage, least_live
+from aionvme.log.zone_log import LogRecord, ZoneLog
 from aionvme.namespace import Namespace
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneState
@@ -55,6 +58,7 @@ __all__ = [
     "Command",
     "CompareFailureError",
     "Completion",
+    "DamagedRecordError",
     "DataLengthInvalidError",
     "DeallocatedBlockError",
     "InternalDeviceError",
@@ -64,6 +68,8 @@ __all__ = [
     "Latencies",
     "LbaOutOfRangeError",
     "Limiter",
+    "LogFullError",
+    "LogRecord",
     "Namespace",
     "NvmeError",
     "PathReport",
@@ -83,9 +89,12 @@ __all__ = [
     "ZoneFullError",
     "ZoneHolder",
     "ZoneInvalidWriteError",
+    "ZoneLog",
     "ZoneOfflineError",
     "ZoneReadOnlyError",
     "ZoneState",
+    "ZoneUsage",
     "Zones",
+    "least_live",
     "open",
 ]

@@ -1,0 +1,138 @@
+"""Where in its zones a log puts frames, and what of them is still of use."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from aionvme.log.errors import LogFullError
+from aionvme.zones.zone import Zone
+
+
+class Extent(NamedTuple):
+    """A frame of a record: ``nlb`` blocks at ``lba`` hold ``len_bytes`` of it, from ``offset`` on."""
+
+    lba: int
+    nlb: int
+    offset: int
+    len_bytes: int
+
+
+class ZoneUsage(NamedTuple):
+    """A zone that could be reclaimed: blocks that were written, blocks of records still in the log, and the number of the newest
+    record that was put there."""
+
+    zone: Zone
+    written: int
+    live: int
+    newest: int
+
+
+Policy = Callable[[Sequence[ZoneUsage]], ZoneUsage | None]
+"""Chooses the zone to be reclaimed next, or None for none of them."""
+
+
+def least_live(zones: Sequence[ZoneUsage]) -> ZoneUsage | None:
+    """The zone of which least has to be moved; none where all are full of records that are still in the log."""
+    best = min(zones, key=lambda usage: usage.live, default=None)
+    return best if best is not None and best.live < best.written else None
+
+
+class LogZone:
+    """One of the log's zones: ``given`` counts blocks from its start that frames were given, written or not."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.zone = zone
+        self.given = 0
+        self.in_flight = 0
+        self.live: dict[tuple[int, int], Extent] = {}
+        """The frames of records that are in the log, by sequence and offset."""
+        self.newest = 0
+
+    @property
+    def room(self) -> int:
+        """Blocks that frames can still be given."""
+        return self.zone.zcap - self.given
+
+    @property
+    def usage(self) -> ZoneUsage:
+        """For a policy."""
+        return ZoneUsage(self.zone, self.given, sum(extent.nlb for extent in self.live.values()), self.newest)
+
+    def seal(self) -> None:
+        """Put nothing more there."""
+        self.given = self.zone.zcap
+
+
+class Space:
+    """The zones of a log. ``width`` of them are written to side by side; ``spare`` empty ones are left to reclaiming."""
+
+    def __init__(self, zones: Iterable[Zone], zsze: int, width: int, spare: int) -> None:
+        self.zones = {zone.zslba: LogZone(zone) for zone in zones}
+        self._zsze = zsze
+        self._width = width
+        self._spare = spare
+        self._lanes: list[LogZone] = []
+        self._next: deque[LogZone] = deque()
+        self.suspects: set[LogZone] = set()
+        """Zones in which something that was given room may not have been written."""
+
+    def begin(self) -> None:
+        """What the zones hold is known: those that have room are written to, the ones that were begun before the empty ones."""
+        roomy = (zone for zone in self.zones.values() if zone.room)
+        self._next = deque(sorted(roomy, key=lambda zone: not zone.given))
+
+    @property
+    def free_zones(self) -> int:
+        """Empty zones, without those that are being written to."""
+        return sum(not zone.given for zone in self._next)
+
+    def take(self, most: int, *, reclaiming: bool = False) -> tuple[LogZone, int]:
+        """A zone for a frame, and how many blocks of it, at most ``most``. Raises LogFullError where there is none."""
+        self._lanes = [zone for zone in self._lanes if zone.room]
+        while len(self._lanes) < self._width and self._next:
+            if not self._next[0].given and not reclaiming and self.free_zones <= self._spare:
+                break
+            self._lanes.append(self._next.popleft())
+        if not self._lanes:
+            kept = f", {self._spare} of them kept for reclaiming" if self._spare else ""
+            raise LogFullError(
+                f"no room in the log's {len(self.zones)} zones{kept}: reclaim one, or discard records first"
+            )
+        zone = min(self._lanes, key=lambda lane: (lane.in_flight, lane.given))
+        blocks = min(most, zone.room)
+        zone.given += blocks
+        zone.in_flight += 1
+        return zone, blocks
+
+    def untake(self, zone: LogZone, blocks: int) -> None:
+        """Nothing was written there after all, and nothing was taken since."""
+        zone.given -= blocks
+        zone.in_flight -= 1
+
+    def reclaimable(self) -> list[LogZone]:
+        """Those that nothing more is put into."""
+        return [zone for zone in self.zones.values() if not zone.room and not zone.in_flight]
+
+    def reclaimed(self, zone: LogZone) -> None:
+        """It is empty again."""
+        zone.given = zone.newest = 0
+        self._next.append(zone)
+
+    def stuck(self) -> list[LogZone]:
+        """Suspects that nothing more is put into: they will not get full, and hold an active resource for nothing."""
+        stuck = [zone for zone in self.suspects if not zone.room and not zone.in_flight]
+        self.suspects.difference_update(stuck)
+        return stuck
+
+    def put(self, sequence: int, extent: Extent) -> None:
+        """A frame of a record is in the log."""
+        zone = self._zone_at(extent)
+        zone.live[sequence, extent.offset] = extent
+        zone.newest = max(zone.newest, sequence)
+
+    def drop(self, sequence: int, extent: Extent) -> None:
+        """It is not any more."""
+        self._zone_at(extent).live.pop((sequence, extent.offset), None)
+
+    def _zone_at(self, extent: Extent) -> LogZone:
+        return self.zones[extent.lba - extent.lba % self._zsze]

@@ -1,0 +1,347 @@
+"""The log: records of any length over one zone or many."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
+from operator import index
+from typing import NamedTuple, Self, SupportsIndex
+
+import anyio
+
+from aionvme.buffers import Buffer
+from aionvme.driver.limiter import Limiter
+from aionvme.errors import UsageError, ZoneBoundaryError, ZoneFullError, ZoneOfflineError, ZoneReadOnlyError
+from aionvme.log.errors import DamagedRecordError, LogFullError
+from aionvme.log.frame import HEADER_LEN_BYTES, Frame, decode_frame, encode_frame, frame_blocks
+from aionvme.log.scan import Found, scan
+from aionvme.log.side_by_side import side_by_side
+from aionvme.log.space import Extent, LogZone, Policy, Space, ZoneUsage, least_live
+from aionvme.namespace import Namespace
+from aionvme.nvme.opcodes import ZoneState
+from aionvme.zones.record import ACTIVE_STATES
+from aionvme.zones.zone import Zone
+
+_REFUSED = (ZoneFullError, ZoneBoundaryError, ZoneReadOnlyError, ZoneOfflineError)
+"""Statuses of a zone that takes no more: the frame goes to another one."""
+
+
+class _Part(NamedTuple):
+    """A frame that is to be appended, and the zone that has room for it."""
+
+    zone: LogZone
+    frame: Frame
+
+
+class LogRecord(NamedTuple):
+    """A record of the log: its number, its length, and where its parts are, in their order. Reclaiming moves them."""
+
+    sequence: int
+    len_bytes: int
+    extents: tuple[Extent, ...]
+
+
+class ZoneLog:
+    """A log over zones of a namespace: :meth:`create` makes one, :meth:`recover` finds one again from its zones alone.
+
+    A record is split into frames of at most what one append takes, each with a checksum, which are appended to ``width`` zones
+    side by side; the next zone is begun when one is full. When :meth:`append` has returned, the record survives the process; with
+    ``fua``, or after :meth:`aionvme.Namespace.flush`, also a loss of power.
+
+    The log has its zones to itself: nobody else may write to them, not another log either.
+    """
+
+    def __init__(self, ns: Namespace, space: Space, in_flight: int, *, fua: bool) -> None:
+        """For :meth:`create` and :meth:`recover`."""
+        self._ns = ns
+        self._space = space
+        self._in_flight = in_flight
+        self._fua = fua
+        self._records: dict[int, LogRecord] = {}
+        self._next = 0
+        self._reclaiming = anyio.Lock()
+        self._most = ns.max_append_bytes // ns.lba_size
+        self.appended_blocks = 0
+        """Blocks written for records that were appended, since the log was opened."""
+        self.moved_blocks = 0
+        """Blocks written to move records in reclaiming: with the others, all that was written."""
+        self.damaged_blocks = 0
+        """Blocks that recovery found to belong to no whole frame."""
+
+    @classmethod
+    async def create(
+        cls,
+        ns: Namespace,
+        zones: Iterable[Zone] | None = None,
+        *,
+        width: SupportsIndex = 1,
+        in_flight: SupportsIndex = 32,
+        spare: SupportsIndex = 0,
+        fua: bool = False,
+    ) -> Self:
+        """Make a log of some zones, all of the namespace's by default. They are reset: what they held is gone.
+
+        ``width`` zones are written to side by side, with ``in_flight`` appends under way in all. ``spare`` zones are kept empty
+        for reclaiming, which needs one where the others may be full. With ``fua`` each append goes past the device's volatile
+        cache.
+        """
+        log = cls._over(ns, zones, width, in_flight, spare, fua)
+        await side_by_side(log._in_flight, (zone.zone.reset for zone in log._space.zones.values()))
+        log._space.begin()
+        return log
+
+    @classmethod
+    async def recover(
+        cls,
+        ns: Namespace,
+        zones: Iterable[Zone] | None = None,
+        *,
+        width: SupportsIndex = 1,
+        in_flight: SupportsIndex = 32,
+        spare: SupportsIndex = 0,
+        fua: bool = False,
+    ) -> Self:
+        """Find the log that was made of these zones, and go on with it; the parameters are those of :meth:`create`.
+
+        Every record whose append had returned is there, but for those that were discarded and their zones reclaimed. Some whose
+        append had not returned may be there, and some that were discarded. Parts of records, and damage, are left out.
+
+        Raises UsageError where zones were written to and hold nothing of a log: they are somebody else's.
+        """
+        log = cls._over(ns, zones, width, in_flight, spare, fua)
+        await log._recover()
+        log._space.begin()
+        return log
+
+    @classmethod
+    def _over(
+        cls,
+        ns: Namespace,
+        zones: Iterable[Zone] | None,
+        width: SupportsIndex,
+        in_flight: SupportsIndex,
+        spare: SupportsIndex,
+        fua: bool,
+    ) -> Self:
+        own = list(ns.zones if zones is None else zones)
+        if not own or len(set(own)) < len(own) or any(ns.zones.at(zone.zslba) != zone for zone in own):
+            raise UsageError("a log takes at least one zone, each once, of its own namespace")
+        if index(width) < 1 or index(in_flight) < 1:
+            raise UsageError(f"width = {width}, in_flight = {in_flight}: at least 1 of each")
+        if not 0 <= index(spare) < len(own):
+            raise UsageError(f"spare = {spare}: of {len(own)} zones 0 to {len(own) - 1} can be kept for reclaiming")
+        limited = ns.limited(Limiter(depth=index(in_flight)))
+        space = Space([limited.zones[zone.index] for zone in own], ns.zsze, index(width), index(spare))
+        return cls(limited, space, index(in_flight), fua=fua)
+
+    def __len__(self) -> int:
+        """Records in the log."""
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        """The records in the order in which they were appended."""
+        return iter([self._records[sequence] for sequence in sorted(self._records)])
+
+    def __getitem__(self, sequence: SupportsIndex) -> LogRecord:
+        """A record by its number. Raises UsageError where it is not in the log."""
+        record = self._records.get(index(sequence))
+        if record is None:
+            raise UsageError(f"record {index(sequence)} is not in the log: it never was, or it was discarded")
+        return record
+
+    @property
+    def free_zones(self) -> int:
+        """Empty zones, those kept for reclaiming among them."""
+        return self._space.free_zones
+
+    def usage(self) -> list[ZoneUsage]:
+        """The zones that nothing more is written to, as a policy sees them."""
+        return [zone.usage for zone in self._space.reclaimable()]
+
+    async def append(self, data: Buffer) -> LogRecord:
+        """Append a record of any length. When this returns, it is in the log.
+
+        Raises LogFullError where there is not as much room, with nothing written. After another error, or where the task is
+        cancelled, the record is not in the log, but recovery may find it.
+        """
+        payload = memoryview(data).cast("B")  # type: ignore[arg-type]  # numpy declares the protocol from Python 3.12 on
+        sequence, self._next = self._next, self._next + 1
+        if self._space.suspects:
+            await self._finish_stuck()
+        extents = await self._write(sequence, len(payload), 0, payload)
+        self.appended_blocks += sum(extent.nlb for extent in extents)
+        record = self._records[sequence] = LogRecord(sequence, len(payload), tuple(extents))
+        for extent in extents:
+            self._space.put(sequence, extent)
+        return record
+
+    async def read(self, record: LogRecord | SupportsIndex) -> bytes:
+        """What was appended. Raises UsageError where the record is not in the log, DamagedRecordError where its checksums are not
+        those of what the zones hold."""
+        sequence = record.sequence if isinstance(record, LogRecord) else index(record)
+        while True:
+            current = self[sequence]
+            frames = await side_by_side(
+                self._in_flight, [partial(self._read, sequence, extent) for extent in current.extents]
+            )
+            if None not in frames:
+                return b"".join(frame.payload for frame in frames if frame is not None)
+            if self._records.get(sequence) is current:  # it was not moved meanwhile
+                raise DamagedRecordError(f"record {sequence} of {self._ns.target} is damaged")
+
+    def discard(self, record: LogRecord | SupportsIndex) -> None:
+        """Take a record out of the log: reclaiming does not keep it. Until then recovery finds it."""
+        sequence = record.sequence if isinstance(record, LogRecord) else index(record)
+        for extent in self[sequence].extents:
+            self._space.drop(sequence, extent)
+        del self._records[sequence]
+
+    async def reclaim(self, policy: Policy = least_live) -> ZoneUsage | None:
+        """Move what is still in the log out of a zone that ``policy`` chooses, and reset it.
+
+        Gives what that zone was, None where the policy chose none. Raises LogFullError where there is no room for what has to be
+        moved, DamagedRecordError where some of it is damaged: then the zone is left as it is.
+        """
+        async with self._reclaiming:
+            await self._finish_stuck()
+            usage = policy(self.usage())
+            if usage is None:
+                return None
+            zone = self._space.zones[usage.zone.zslba]
+            live = list(zone.live.items())
+            await side_by_side(
+                self._in_flight, [partial(self._move, sequence, extent) for (sequence, _), extent in live]
+            )
+            if not self._fua:
+                await self._ns.flush()  # a copy must not be less safe than what it is a copy of
+            await zone.zone.reset()
+            self._space.reclaimed(zone)
+            return usage
+
+    async def _move(self, sequence: int, extent: Extent) -> None:
+        """Append a frame anew, and have its record point there."""
+        frame = await self._read(sequence, extent)
+        if sequence not in self._records:
+            return
+        if frame is None:
+            raise DamagedRecordError(f"record {sequence} of {self._ns.target} is damaged, and cannot be moved")
+        moved = await self._write(sequence, frame.total, frame.offset, frame.payload, reclaiming=True)
+        self.moved_blocks += sum(extent.nlb for extent in moved)
+        record = self._records.get(sequence)
+        if record is None:  # it was discarded meanwhile
+            return
+        extents = sorted([*(other for other in record.extents if other != extent), *moved], key=lambda e: e.offset)
+        self._records[sequence] = record._replace(extents=tuple(extents))
+        self._space.drop(sequence, extent)
+        for new in moved:
+            self._space.put(sequence, new)
+
+    async def _read(self, sequence: int, extent: Extent) -> Frame | None:
+        """The frame at an extent, None where it is not what was written there."""
+        frame = decode_frame((await self._ns.read(extent.lba, extent.nlb)).data)
+        if frame is None or (frame.sequence, frame.offset, len(frame.payload)) != (
+            sequence,
+            extent.offset,
+            extent.len_bytes,
+        ):
+            return None
+        return frame
+
+    async def _write(
+        self, sequence: int, total: int, offset: int, payload: memoryview, *, reclaiming: bool = False
+    ) -> list[Extent]:
+        """Append a record, or a piece of one that is to be at ``offset``, in as many frames as it takes."""
+        parts = self._place(sequence, total, offset, payload, reclaiming=reclaiming)
+        try:
+            done = await side_by_side(self._in_flight, [partial(self._write_part, part, reclaiming) for part in parts])
+        except BaseException:
+            self._space.suspects.update(part.zone for part in parts)
+            raise
+        finally:
+            for part in parts:
+                part.zone.in_flight -= 1
+        return [extent for extents in done for extent in extents]
+
+    def _place(self, sequence: int, total: int, offset: int, payload: memoryview, *, reclaiming: bool) -> list[_Part]:
+        """Find room for all of it, or raise LogFullError with none taken."""
+        lba_size = self._ns.lba_size
+        parts: list[_Part] = []
+        taken: list[tuple[LogZone, int]] = []
+        at = 0
+        while at < len(payload) or not parts:
+            needed = frame_blocks(len(payload) - at, lba_size)
+            try:
+                zone, blocks = self._space.take(min(needed, self._most), reclaiming=reclaiming)
+            except LogFullError:
+                for zone, blocks in reversed(taken):
+                    self._space.untake(zone, blocks)
+                raise
+            taken.append((zone, blocks))
+            end = min(len(payload), at + blocks * lba_size - HEADER_LEN_BYTES)
+            parts.append(_Part(zone, Frame(sequence, offset + at, total, payload[at:end])))
+            at = end
+        return parts
+
+    async def _write_part(self, part: _Part, reclaiming: bool) -> list[Extent]:
+        zone, frame = part
+        blocks = encode_frame(frame, self._ns.lba_size)
+        try:
+            lba = await zone.zone.append(blocks, fua=self._fua)
+        except _REFUSED:
+            zone.seal()
+            self._space.suspects.add(zone)
+            return await self._write(frame.sequence, frame.total, frame.offset, frame.payload, reclaiming=reclaiming)
+        return [Extent(lba, len(blocks) // self._ns.lba_size, frame.offset, len(frame.payload))]
+
+    async def _finish_stuck(self) -> None:
+        for zone in self._space.stuck():
+            await zone.zone.refresh()
+            if zone.zone.zs in ACTIVE_STATES:
+                await zone.zone.finish()
+
+    async def _recover(self) -> None:
+        zones = list(self._space.zones.values())
+        found = await side_by_side(self._in_flight, [partial(self._scan, zone) for zone in zones])
+        if self.damaged_blocks and not any(found):
+            raise UsageError("the zones were written to, and hold nothing of a log: they are somebody else's")
+        frames: dict[int, list[Found]] = {}
+        for frame in chain.from_iterable(found):
+            frames.setdefault(frame.sequence, []).append(frame)
+        self._next = max(frames, default=-1) + 1
+        for sequence, parts in frames.items():
+            extents = _whole(parts)
+            if extents is not None:
+                self._records[sequence] = LogRecord(sequence, parts[0].total, extents)
+                for extent in extents:
+                    self._space.put(sequence, extent)
+
+    async def _scan(self, zone: LogZone) -> list[Found]:
+        await zone.zone.refresh()
+        if zone.zone.zs is ZoneState.OFFLINE:
+            zone.seal()
+            return []
+        found, damaged = await scan(self._ns, zone.zone)
+        zone.given = zone.zone.written
+        self.damaged_blocks += damaged
+        return found
+
+
+def _whole(found: list[Found]) -> tuple[Extent, ...] | None:
+    """The frames that make up a record, None where some are missing.
+
+    There may be two of one part, where the process ended while it was moved; copies begin and end with the original, also where
+    they are several.
+    """
+    longest: dict[int, Found] = {}
+    for frame in found:
+        other = longest.setdefault(frame.offset, frame)
+        if frame.len_bytes > other.len_bytes:
+            longest[frame.offset] = frame
+    extents: list[Extent] = []
+    at, total = 0, found[0].total
+    while at < total or not extents:
+        part = longest.get(at)
+        if part is None:
+            return None
+        extents.append(Extent(part.lba, part.nlb, part.offset, part.len_bytes))
+        at += part.len_bytes
+    return tuple(extents)
