@@ -44,6 +44,7 @@ from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.prepare_batch import COMMAND
 from aionvme.queues.attach import PathReport
+from aionvme.trace import TRACE, load_trace
 from aionvme.zones.book import ZoneDifference
 from aionvme.zones.resources import ZoneHolder
 from aionvme.zones.table import Zones
@@ -53,6 +54,7 @@ __version__ = _version("aionvme")
 
 __all__ = [
     "COMMAND",
+    "TRACE",
     "AionvmeError",
     "ClosedError",
     "Command",
@@ -96,5 +98,6 @@ __all__ = [
     "ZoneUsage",
     "Zones",
     "least_live",
+    "load_trace",
     "open",
 ]

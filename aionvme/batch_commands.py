@@ -25,7 +25,7 @@ class BatchCommands(ABC):
     Each call gives an array with a row for each command, in the order of the arguments: ``status`` (0 for success, else the
     status as :class:`~aionvme.Status` takes it), ``errno`` (0, or the errno where the operating system ended the command),
     ``result`` (the 64-bit result of the completion) and ``latency_ns`` (from its submission to the ring until it was reaped;
-    0 on a limited namespace).
+    0 on a limited or traced namespace).
 
     Arrays longer than the queue is deep flow through it, and other tasks' commands beside them. A task that is cancelled submits
     no more of its array, and goes on when what was submitted has completed.

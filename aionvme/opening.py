@@ -1,7 +1,8 @@
 """Opening a namespace: attach to the target, ask it what it is, and close everything in the right order."""
 
+import os
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +19,26 @@ from aionvme.nvme.opcodes import CommandSetIdentifier
 from aionvme.prepare import describe, prepare_admin
 from aionvme.queues.attach import QueueChoice, Target, attach
 from aionvme.queues.base import Queue
+from aionvme.queues.tracing import Recorder, TracingQueue
+from aionvme.trace import PathName, save_trace, trace_file
 
 
 def open_namespace(
-    target: Target, *, queue: QueueChoice = "auto", depth: SupportsIndex = 64
+    target: Target, *, queue: QueueChoice = "auto", depth: SupportsIndex = 64, trace: PathName | None = None
 ) -> AbstractAsyncContextManager[Namespace]:
     """Open a namespace for the running event loop, asyncio's or trio's; leaving the context closes it.
 
     ``target`` is a generic character device (``/dev/ng0n1``) or the spec of an emulated namespace: ``emu:nvm?size=64MiB`` or
     ``emu:zns?zones=16&zone_size=4MiB``, whose options the README lists with their units. ``queue`` names the
     path commands take, "auto" the best there is; ``depth`` is how many may be in flight, or as many as the device has room for.
+    ``trace`` names a file (.npy) that is written when the context is left, whatever the reason, with a row of
+    :data:`aionvme.TRACE` for each I/O command; admin commands are not traced. A traced command costs some microseconds more, and
+    those of arrays are submitted one by one.
 
     Leaving waits for the commands in flight, whatever the reason. Raises UsageError where target or arguments make no sense or
     the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself.
     """
-    return _Opening(target, queue, depth)
+    return _Opening(target, queue, depth, trace)
 
 
 USE = "write `async with aionvme.open(...) as ns:` and use ns inside of it"
@@ -41,8 +47,9 @@ USE = "write `async with aionvme.open(...) as ns:` and use ns inside of it"
 class _Opening(AbstractAsyncContextManager[Namespace]):
     """One opening of a target: a context to be entered once, and left on the loop that entered it."""
 
-    def __init__(self, target: Target, queue: QueueChoice, depth: SupportsIndex) -> None:
+    def __init__(self, target: Target, queue: QueueChoice, depth: SupportsIndex, trace: PathName | None) -> None:
         self._arguments = (target, queue, depth)
+        self._trace = trace
         self._entered = False
         self._drivers: list[Driver] = []
         self._undo = AsyncExitStack()
@@ -65,10 +72,13 @@ class _Opening(AbstractAsyncContextManager[Namespace]):
         if self._entered:
             raise UsageError(f"{self._arguments[0]!s} is entered once for each call of open()")
         self._entered = True
+        recording = None if self._trace is None else _Recording(self._trace)
         attachment = attach(*self._arguments)
+        if recording:
+            self._undo.callback(recording.save)  # when all else has been closed
         self._undo.callback(attachment.close)
         try:
-            io = self._drive(attachment.io, attachment.target)
+            io = self._drive(recording.around(attachment.io) if recording else attachment.io, attachment.target)
             admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
             geometry = await _identify(admin, attachment.target, attachment.nsid, attachment.max_transfer_bytes)
             pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
@@ -80,6 +90,8 @@ class _Opening(AbstractAsyncContextManager[Namespace]):
         except BaseException:
             await self._undo.aclose()
             raise
+        if recording:
+            recording.begin(geometry)
         return ns
 
     async def __aexit__(self, *exception: object) -> None:
@@ -92,6 +104,33 @@ class _Opening(AbstractAsyncContextManager[Namespace]):
         self._drivers.append(driver)
         self._undo.push_async_callback(driver.aclose)
         return driver
+
+
+class _Recording:
+    """What a traced opening records, and where that goes."""
+
+    def __init__(self, path: PathName) -> None:
+        """Raises UsageError where no file can be made at ``path``."""
+        self._file = trace_file(path)
+        self._recorder = Recorder()
+        self._pid = os.getpid()
+        self._geometry: Geometry | None = None
+
+    def around(self, queue: Queue) -> Queue:
+        """The same queue, with what passes recorded."""
+        return cast(Queue, TracingQueue(queue, self._recorder))
+
+    def begin(self, geometry: Geometry) -> None:
+        """The namespace is open: what was submitted before is nobody's business."""
+        self._geometry = geometry
+        self._recorder.begin()
+
+    def save(self) -> None:
+        """Write the file. In a forked child, which leaves the queue to its parent, the trace is its parent's, too."""
+        geometry = self._geometry
+        if geometry is not None and self._pid == os.getpid():
+            zsze = geometry.zoned.zsze if geometry.zoned else 0
+            save_trace(self._recorder.trace(geometry.block_bytes, zsze), self._file)
 
 
 async def _identify(admin: Driver, target: str, nsid: int, kernel_limit: int | None) -> Geometry:

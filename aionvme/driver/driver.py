@@ -22,7 +22,7 @@ from aionvme.driver.request import Group, Submission, Waiter
 from aionvme.driver.state import RUNNING, State
 from aionvme.errors import ClosedError, UsageError, WrongLoopError, os_error
 from aionvme.latency import Latencies
-from aionvme.nvme.command import TIMEOUT_MS_OFFSET, data_len_of, timeout_ms_of
+from aionvme.nvme.command import TIMEOUT_MS_OFFSET, data_len_of
 from aionvme.nvme.status import Completion, Status
 from aionvme.queues.base import Queue
 from aionvme.queues.batch import Batch
@@ -58,16 +58,18 @@ class Driver:
         self._in_lines: set[Waiter] = set()  # of limiters
         process.drivers.add(self)
 
-    async def run(self, submissions: Sequence[Submission], limiter: Limiter | None = None) -> list[Completion]:
+    async def run(
+        self, submissions: Sequence[Submission], limiter: Limiter | None = None, group: Group | None = None
+    ) -> list[Completion]:
         """Submit commands, as many at a time as there is room for, and wait for all of them.
 
-        With a ``limiter``, bound to this driver's loop, each passes that first. After one has failed, those not yet submitted
-        stay so: the answer is then shorter than the question, and its last failing completion says why. Raises OSError where the
-        operating system, not the device, ended a command.
+        With a ``limiter`` (a ``group`` has its own), bound to this driver's loop, each passes that first. After one has failed,
+        the rest stays: the answer is then shorter than the question, and its last failing completion says why. Raises OSError
+        where the operating system, not the device, ended a command.
         """
         self.check_usable()
         await self._host.checkpoint_if_cancelled()
-        group = Group(limiter)
+        group = group or Group(limiter)
         flights = await self._carry_out(group, submissions, heedless=False)
         for flight in flights:
             if flight.res < 0:
@@ -83,7 +85,7 @@ class Driver:
         where the queue closes before all of it was submitted; the caller has looked whether it is usable at all.
         """
         await self._host.checkpoint_if_cancelled()
-        if limiter is None:
+        if limiter is None and self.queue.batches:
             await self._carry_out_batch(batch)
         else:
             submissions = (Submission(batch.entry(i), batch.buf_index_of(i), batch) for i in range(batch.n))
@@ -116,8 +118,7 @@ class Driver:
                         limiter.undo(data_len_of(submission.entry))
                     break
                 flight = self.flights.launch(*submission)
-                flight.group = group
-                flight.timeout_ms = timeout_ms_of(submission.entry)
+                group.launched(flight, submission.entry)
                 flights.append(flight)
             for flight in flights:
                 await flight
@@ -266,9 +267,8 @@ class Driver:
                 landed, delay = self._round(budget)
                 budget -= landed
                 flights.wake()
-                # Nothing new, and nothing that a queue which lingered has found.
                 if self.submitted == submitted and (landed or delay != 0.0):
-                    return delay
+                    return delay  # nothing new, and nothing that a queue which lingered has found
                 if time.monotonic() > end:
                     break
             return 0.0

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aionvme.nvme.command import timeout_ms_of
+
 if TYPE_CHECKING:
+    from aionvme.driver.flight import Flight
     from aionvme.driver.limiter import Limiter
 
 
@@ -28,6 +31,11 @@ class Group:
         """What they had to pass, and are given back to one by one."""
         self.failed = False
         """One of them completed with anything but success."""
+
+    def launched(self, flight: "Flight", entry: bytes) -> None:
+        """One of them is in flight."""
+        flight.group = self
+        flight.timeout_ms = timeout_ms_of(entry)
 
     def landed(self, res: int) -> None:
         """One of them is no longer in flight."""

@@ -30,7 +30,7 @@ def direction(opcode: int) -> Direction:
 
 def blocks_of(command: Command) -> int | None:
     """Number of logical blocks, 1-based, that an I/O command addresses, or None where it addresses none."""
-    return (command.cdw12 & 0xFFFF) + 1 if command.opcode in _ADDRESSES_BLOCKS else None
+    return (command.cdw12 & 0xFFFF) + 1 if command.opcode in ADDRESSES_BLOCKS else None
 
 
 def io_data_len(command: Command, lba_size: int, zdes_bytes: int = 0) -> int | None:
@@ -60,7 +60,7 @@ def admin_data_len(command: Command) -> int | None:
     return None
 
 
-_ADDRESSES_BLOCKS = frozenset(
+ADDRESSES_BLOCKS = frozenset(
     {
         NvmOpcode.WRITE,
         NvmOpcode.READ,

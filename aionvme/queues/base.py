@@ -38,6 +38,10 @@ class Queue(Protocol):
         """Which commands take another path, in words; empty where none does."""
 
     @property
+    def batches(self) -> bool:
+        """Whether it takes batches; where not, their commands are staged one by one."""
+
+    @property
     def port(self) -> tuple[int, bytes] | None:
         """Where C code can stage commands that move data: the address of a ``struct aionvme_ring``, and an entry of it without
         user_data and command. None where each has to be staged by :meth:`stage`."""

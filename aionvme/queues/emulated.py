@@ -46,6 +46,7 @@ class EmulatedQueue:
     kind: Literal["emulated"] = "emulated"
     detour = ""
     port = None
+    batches = True
 
     def __init__(self, device: Device, *, depth: int, admin: bool = False) -> None:
         self.depth = depth

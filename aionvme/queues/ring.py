@@ -94,6 +94,7 @@ class RingQueue:
     """Commands for one character device over one ring."""
 
     detour = ""
+    batches = True
 
     def __init__(self, fd: int, cmd_op: int, *, kind: RingKind, depth: int) -> None:
         """Open a ring for the device open as ``fd``; ``cmd_op`` says I/O or admin (NVME_URING_CMD_IO or _ADMIN).

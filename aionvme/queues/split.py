@@ -16,6 +16,7 @@ class SplitQueue(ABC):
     """Which commands take the other one, in words."""
 
     port: tuple[int, bytes] | None = None
+    batches = True
 
     def __init__(self, better: RingQueue, fd: int, cmd_op: int) -> None:
         """Take over ``better`` and open the other ring beside it. Raises as :class:`RingQueue` does, with neither left open."""

@@ -12,7 +12,15 @@ PACKAGE = Path(aionvme.__file__).parent
 
 # Lowest first: a module imports what is on its own line or above, never below.
 LAYERS = [
-    {"aionvme._core", "aionvme._flight", "aionvme.nvme", "aionvme.errors", "aionvme.sizes", "aionvme.latency"},
+    {
+        "aionvme._core",
+        "aionvme._flight",
+        "aionvme.nvme",
+        "aionvme.errors",
+        "aionvme.sizes",
+        "aionvme.latency",
+        "aionvme.trace",
+    },
     {"aionvme.emulator", "aionvme.devices"},
     {"aionvme.queues"},
     {"aionvme.driver", "aionvme.buffers", "aionvme.geometry"},
