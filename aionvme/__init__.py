@@ -44,6 +44,7 @@ from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.prepare_batch import COMMAND
 from aionvme.queues.attach import PathReport
+from aionvme.replaying.run import replay
 from aionvme.trace import TRACE, load_trace
 from aionvme.zones.book import ZoneDifference
 from aionvme.zones.resources import ZoneHolder
@@ -100,4 +101,5 @@ __all__ = [
     "least_live",
     "load_trace",
     "open",
+    "replay",
 ]

@@ -26,7 +26,7 @@ LAYERS = [
     {"aionvme.driver", "aionvme.buffers", "aionvme.geometry"},
     {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover", "aionvme.zones"},
     {"aionvme.zone_commands", "aionvme.batch_commands", "aionvme.namespace"},
-    {"aionvme.opening", "aionvme.doctor", "aionvme.log"},
+    {"aionvme.opening", "aionvme.doctor", "aionvme.log", "aionvme.replaying"},
     {"aionvme"},
     {"aionvme.cli", "aionvme.__main__"},
 ]
