@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import aionvme
 from aionvme.cli.bench import plan
+from aionvme.cli.trace import replay
 from aionvme.doctor import one_line
 from aionvme.errors import AionvmeError
 
@@ -35,6 +36,8 @@ COMMANDS = {
     "doctor": "what works here, what does not, and what to do about it",
     "bench": "IOPS, latency and processor time over queue depth, size and pattern",
     "compare": "two saved runs of bench side by side",
+    "trace": "what a traced run did: commands, latencies, zones, in numbers and as a figure",
+    "replay": "carry out a trace once more, on any target, and put the two runs side by side",
 }
 
 
@@ -69,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
         form = command.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print one JSON document")
-        if name in ("info", "bench"):
+        if name in ("trace", "replay"):
+            command.add_argument("trace", metavar="TRACE.npy", type=Path, help="what `aionvme.open(..., trace=)` kept")
+        if name in ("info", "bench", "replay"):
             command.add_argument("target", metavar="TARGET", help=TARGET_HELP)
         if name == "doctor":
             command.add_argument("target", metavar="TARGET", nargs="?", help=f"{TARGET_HELP}; without it, every device")
@@ -81,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "b", metavar="B.json", type=Path, help="another, whose figures are divided by those of A"
             )
+        if name == "trace":
+            command.add_argument(
+                "--figure",
+                type=Path,
+                metavar="FILE.png",
+                help="draw zones, latencies and depth over time (needs matplotlib)",
+            )
+        if name == "replay":
+            replay.add_options(command)
     return parser
 
 

@@ -7,7 +7,6 @@ is after Ctrl-C.
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,12 @@ from rich.console import Console
 from rich.live import Live
 
 from aionvme.cli import CommandLineError
-from aionvme.cli.bench.figure import check_figure, draw
+from aionvme.cli.bench.figure import draw
 from aionvme.cli.bench.page import growing_page, page_of
 from aionvme.cli.bench.plan import Plan, plan_of
 from aionvme.cli.bench.run import Run
 from aionvme.cli.bench.sweep import Report, Sweep
+from aionvme.cli.files import check_figure, check_writable
 from aionvme.cli.render import Answer
 from aionvme.doctor import one_line
 from aionvme.errors import AionvmeError
@@ -67,9 +67,8 @@ def _check(plan: Plan, save: Path | None, figure: Path | None) -> None:
         )
     if figure is not None:
         check_figure(figure)
-    for option, file in (("--save", save), ("--figure", figure)):
-        if file is not None and (file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)):
-            raise CommandLineError(f"{option} {file}: no file can be written there")
+    if save is not None:
+        check_writable("--save", save)
 
 
 def _keep(result: Run, save: Path | None, figure: Path | None) -> bool:

@@ -38,7 +38,8 @@ class Recorder:
     def __init__(self) -> None:
         self.n = 0
         """How many commands there are so far."""
-        self._start_ns = time.monotonic_ns()
+        self.start_ns = time.monotonic_ns()
+        """Where its times begin."""
         self._submitted = 0
         self._in_flight: dict[int, int] = {}
         self._rows = np.zeros(_ROWS, _ROW)
@@ -63,14 +64,14 @@ class Recorder:
     def submitting(self) -> None:
         """What was staged is submitted now."""
         if self._submitted < self.n:
-            self._rows["submit_ns"][self._submitted : self.n] = time.monotonic_ns() - self._start_ns
+            self._rows["submit_ns"][self._submitted : self.n] = time.monotonic_ns() - self.start_ns
             self._submitted = self.n
 
     def reaped(self, completions: Entries) -> None:
         """These have completed; those of commands that were not recorded are nothing to us."""
         if not completions:
             return
-        now = time.monotonic_ns() - self._start_ns
+        now = time.monotonic_ns() - self.start_ns
         for user_data, res, result in CQE.iter_unpack(completions):
             row = self._in_flight.pop(user_data, None)
             if row is not None:

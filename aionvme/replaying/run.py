@@ -124,7 +124,6 @@ class _Replay:
         self._ns = ns
         self._block_bytes = block_bytes
         self._speed = speed
-        self._recorder = Recorder()
         self._row_of = np.zeros(len(trace), np.int64)
         self._order = Order(trace)
         self._zsze = ns.zsze if ns.zoned else 0
@@ -136,6 +135,7 @@ class _Replay:
         self._room = anyio.Event()
         self._left = len(trace)
         self._error: Exception | None = None
+        self._recorder = Recorder()
 
     async def run(self) -> Trace:
         """Carry it out."""
@@ -155,11 +155,10 @@ class _Replay:
 
     async def _admit(self) -> None:
         """Admit one command after the other when its time has come."""
-        start_ns = time.monotonic_ns()
         submit_ns = self._trace["submit_ns"]
         for number in range(len(self._trace)):
             if self._speed is not None:
-                await _wait_until(start_ns + int(submit_ns[number] - submit_ns[0]) / self._speed)
+                await _wait_until(self._recorder.start_ns + int(submit_ns[number] - submit_ns[0]) / self._speed)
             if len(self._order) >= AHEAD * self._ns.queue.depth:
                 self._room = anyio.Event()
                 await self._room.wait()

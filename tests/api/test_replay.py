@@ -213,7 +213,7 @@ async def test_what_does_not_depend_goes_together(place: Place, tmp_path: Path, 
 
 @pytest.mark.parametrize(("speed", "gap_ns"), [(1, 60e6), (3.0, 20e6), (0.5, 120e6)])
 async def test_times_are_kept(place: Place, tmp_path: Path, speed: float, gap_ns: float) -> None:
-    """Reads 60 ms apart come again that far from the first, divided by the speed; not before, and not much later."""
+    """Reads 60 ms apart come again at those times from the beginning, divided by the speed; not before, and not much later."""
 
     async def use(ns: aionvme.Namespace) -> None:
         for lba in range(3):
@@ -224,10 +224,10 @@ async def test_times_are_kept(place: Place, tmp_path: Path, speed: float, gap_ns
     async with place.open(place.nvm_512) as ns:
         replayed = await aionvme.replay(trace, ns, speed=speed)
     expected = (trace["submit_ns"] - trace["submit_ns"][0]) / speed
-    late = replayed["submit_ns"] - replayed["submit_ns"][0] - expected
+    late = replayed["submit_ns"] - expected
     assert expected[1] > 0.95 * gap_ns  # uvloop's timers may be a millisecond early
-    assert (late > -2e6).all()  # the first may itself be late
-    assert (late < 30e6).all()
+    assert (late >= 0).all()
+    assert (late < 50e6).all()
 
 
 async def test_rows_stay_where_they_are(place: Place, tmp_path: Path) -> None:
@@ -259,7 +259,8 @@ async def test_statuses_that_differ_are_told(place: Place, tmp_path: Path) -> No
         raise aionvme.LbaOutOfRangeError(int(done.status), "a read beyond the end")
 
     trace, _ = await traced(place, place.zns, tmp_path / "run.npy", use)
-    async with place.open(place.zns) as ns:
+    # One at a time: Linux 6.1 can crash when one of several fails that are polled for.
+    async with place.open(place.zns, depth=1) as ns:
         await ns.reset_zone(select_all=True)
         await ns.write(0, bytes(9 * ns.lba_size))
         replayed = await aionvme.replay(trace, ns, speed=None)
@@ -400,7 +401,7 @@ async def test_a_closed_namespace(place: Place, tmp_path: Path) -> None:
 
             async def replay() -> None:
                 with pytest.raises(aionvme.ClosedError):
-                    await aionvme.replay(trace, ns, speed=3600_000)
+                    await aionvme.replay(trace, ns, speed=12_000)
                 ended.append(time.monotonic())
 
             tasks.start_soon(replay)

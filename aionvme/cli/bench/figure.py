@@ -4,24 +4,8 @@ import textwrap
 from itertools import groupby
 from pathlib import Path
 
-from aionvme.cli import CommandLineError
 from aionvme.cli.bench.run import Run
 from aionvme.cli.render import size
-
-
-def check_figure(file: Path) -> None:
-    """Raise CommandLineError where a figure cannot be drawn, or not into such a file."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ModuleNotFoundError:
-        raise CommandLineError(
-            "--figure needs matplotlib: pip install 'aionvme[plots]', or '.[plots]' in a clone"
-        ) from None
-    kinds = FigureCanvasBase.get_supported_filetypes()
-    if file.suffix.lstrip(".").lower() not in kinds:
-        raise CommandLineError(
-            f"--figure {file}: name a file that ends in .png, or another of {', '.join(sorted(kinds))}"
-        )
 
 
 def draw(run: Run, file: Path) -> None:
