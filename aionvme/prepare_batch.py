@@ -58,7 +58,7 @@ def blocks_batch(
         raise UsageError(
             f"slba of shape {first.shape} and nlb of shape {counts.shape}: a list, and a number or as many"
         )
-    _refuse_separate_metadata(geometry)
+    refuse_separate_metadata(geometry)
     if counts.ndim == 0 or not n:
         least = most = int(counts) if n else 1
     else:
@@ -151,7 +151,7 @@ def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> N
     needed: Any
     if opcode in _MOVES_BLOCKS:
         needed = ((rows["cdw12"] & 0xFFFF).astype(np.uint64) + 1) * np.uint64(geometry.block_bytes)
-        _refuse_separate_metadata(geometry)
+        refuse_separate_metadata(geometry)
     elif direction(opcode) is Direction.NONE:
         needed = np.uint64(0)
     else:
@@ -170,7 +170,8 @@ def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> N
         raise UsageError(f"{describe(Command(opcode))}: {data_len.max()} bytes, and one command takes at most {limit}")
 
 
-def _refuse_separate_metadata(geometry: Geometry) -> None:
+def refuse_separate_metadata(geometry: Geometry) -> None:
+    """Raise UsageError where blocks have metadata in a buffer of its own."""
     if geometry.separate_metadata:
         raise UsageError(
             f"the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of its own, which this "

@@ -10,6 +10,7 @@ from aionvme.namespace import Namespace
 from aionvme.nvme.opcodes import NvmOpcode, ZoneSendAction
 from aionvme.nvme.transfer import ADDRESSES_BLOCKS, Direction, direction
 from aionvme.prepare import describe
+from aionvme.prepare_batch import refuse_separate_metadata
 from aionvme.replaying.commands import command_of
 from aionvme.trace import Trace
 
@@ -17,11 +18,13 @@ _KNOWN = (*ADDRESSES_BLOCKS, NvmOpcode.FLUSH, NvmOpcode.ZONE_MANAGEMENT_SEND, Nv
 _MOVES_BLOCKS = [opcode for opcode in ADDRESSES_BLOCKS if direction(opcode) is not Direction.NONE]
 
 
-def check_fits(trace: Trace, block_bytes: int, ns: Namespace) -> None:
-    """Raise UsageError unless ``ns``, with so many bytes in a block's buffer, can take all of a trace's commands.
+def check_fits(trace: Trace, ns: Namespace) -> None:
+    """Raise UsageError unless a namespace can take all of a trace's commands.
 
     What failed when it was traced may be beyond the namespace's end: it fails once more.
     """
+    refuse_separate_metadata(ns._geometry)
+    block_bytes = ns._geometry.block_bytes
     opcode, nlb, len_bytes = trace["opcode"], trace["nlb"], trace["len_bytes"].astype(np.uint64)
     zsze = ns.zsze if ns.zoned else 0
     _refuse(
@@ -36,6 +39,13 @@ def check_fits(trace: Trace, block_bytes: int, ns: Namespace) -> None:
         trace,
         "what it does depends on data that no trace has; leave such commands out: trace[trace['opcode'] != {opcode}]",
     )
+    sends = opcode == NvmOpcode.ZONE_MANAGEMENT_SEND
+    managed = sends | (opcode == NvmOpcode.ZONE_MANAGEMENT_RECEIVE)
+    _refuse(
+        (trace["action"] != (trace["cdw13"] & 0xFF) * managed) | (trace["select_all"] != (trace["cdw13"] >> 8 & sends)),
+        trace,
+        "action = {action:#x} and select_all = {select_all} are not what its dwords say",
+    )
     addresses = np.isin(opcode, list(ADDRESSES_BLOCKS))
     _refuse(
         (nlb != np.where(addresses, (trace["cdw12"] & 0xFFFF) + 1, 0)) | (len_bytes != _len_bytes(trace, block_bytes)),
@@ -45,18 +55,10 @@ def check_fits(trace: Trace, block_bytes: int, ns: Namespace) -> None:
     fits = (trace["slba"] < ns.nsze) & (nlb <= ns.nsze - np.minimum(trace["slba"], np.uint64(ns.nsze)))
     done = (trace["status"] == 0) & (trace["errno"] == 0)
     _refuse(done & ~fits, trace, f"beyond the end of the namespace, which has {ns.nsze:#x} blocks")
+    longest = ns.max_append_bytes if ns.zoned else ns.max_transfer_bytes
     appends = opcode == NvmOpcode.ZONE_APPEND
-    _refuse(
-        ~appends & (len_bytes > ns.max_transfer_bytes),
-        trace,
-        f"{{len_bytes}} bytes, and one command takes at most {ns.max_transfer_bytes}",
-    )
-    if ns.zoned:
-        _refuse(
-            appends & (len_bytes > ns.max_append_bytes),
-            trace,
-            f"{{len_bytes}} bytes, and one append takes at most {ns.max_append_bytes}",
-        )
+    for which, most in ((appends, longest), (~appends, ns.max_transfer_bytes)):
+        _refuse(which & (len_bytes > most), trace, f"{{len_bytes}} bytes, and one such command takes at most {most}")
 
 
 def _len_bytes(trace: Trace, block_bytes: int) -> NDArray[np.uint64]:

@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 
 from aionvme.buffers import NOTHING, span_of
-from aionvme.driver.flight import Flight
+from aionvme.driver.fast import Flight
 from aionvme.driver.limiter import Limiter
 from aionvme.driver.request import Group
 from aionvme.errors import AionvmeError, UsageError
@@ -65,7 +65,7 @@ async def replay(trace: Trace, ns: Namespace, *, speed: float | None = 1.0) -> T
             f"speed={speed!r}: a number above 0, 1 for the trace's own times, or None for as fast as possible"
         )
     block_bytes = ns._geometry.block_bytes
-    check_fits(rows, block_bytes, ns)
+    check_fits(rows, ns)
     if type(ns._io.queue) is WatchedQueue:
         raise UsageError(f"a trace is being replayed on {ns.target} already: its times would be the other's")
     by_time = np.argsort(rows["submit_ns"], kind="stable")

@@ -364,6 +364,8 @@ REFUSED = {
     "copy": (changed(opcode=0x19), "data that no trace has"),
     "unknown": (changed(opcode=0xC1), "data that no trace has"),
     "descriptor extension": (changed(opcode=SEND, action=0x10), "data that no trace has"),
+    "other action": (changed(opcode=SEND, nlb=0, len_bytes=0, cdw13=0x10, action=4), "action = 0x4"),
+    "no select_all": (changed(opcode=SEND, nlb=0, len_bytes=0, cdw13=0x104, action=4), "select_all = False"),
     "no trace": (lambda trace, ns: trace.tolist(), "list"),
     "numbers": (lambda trace, ns: trace["slba"], "uint64"),
     "two dimensions": (lambda trace, ns: trace.reshape(2, 20), "2 dimensions"),
