@@ -195,8 +195,8 @@ async def test_an_opening_that_fails_leaves_the_file_alone(tmp_path: Path) -> No
     assert file.read_text() == "what was there before"
 
 
-async def test_a_disk_without_room_is_told(place: Place, tmp_path: Path) -> None:
-    """Where the file cannot be written in the end that is raised, and nothing half is left: here its folder has gone."""
+async def test_a_file_that_cannot_be_written_in_the_end_is_told(place: Place, tmp_path: Path) -> None:
+    """OSError when the namespace has been left, and nothing half is left: here the folder has gone meanwhile."""
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(FileNotFoundError):
