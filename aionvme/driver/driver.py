@@ -253,7 +253,7 @@ class Driver:
         self.drain_without_loop()
 
     def _turn(self) -> float | None:
-        """Submit, reap and wake, and submit at once what the tasks that were woken have; answers as :data:`hosts.Turn` does.
+        """Submit, reap and wake, and submit at once what the tasks that were woken have; answers as :data:`host.Turn` does.
 
         Raises KeyboardInterrupt and SystemExit where a task does.
         """

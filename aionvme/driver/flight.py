@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from contextvars import Context
 from typing import Any
 
-from aionvme.driver.hosts import Host
+from aionvme.driver.host import Host
 from aionvme.driver.request import Group
 from aionvme.queues.base import CQE, Entries, Queue
 

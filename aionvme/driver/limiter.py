@@ -15,7 +15,7 @@ from operator import index
 from time import monotonic
 from typing import SupportsIndex
 
-from aionvme.driver.hosts import Alarm, Host
+from aionvme.driver.host import Alarm, Host
 from aionvme.driver.request import Waiter
 from aionvme.errors import UsageError, WrongLoopError
 

@@ -7,7 +7,7 @@ included, must go to the next; and with a place free, taking it is a comparison 
 from collections import OrderedDict
 
 from aionvme.driver.fast import InFlight
-from aionvme.driver.hosts import Host
+from aionvme.driver.host import Host
 from aionvme.driver.request import Waiter
 
 
