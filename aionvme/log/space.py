@@ -42,6 +42,7 @@ class LogZone:
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
+        self.zcap = 0
         self.given = 0
         self.in_flight = 0
         self.live: dict[tuple[int, int], Extent] = {}
@@ -51,16 +52,20 @@ class LogZone:
     @property
     def room(self) -> int:
         """Blocks that frames can still be given."""
-        return self.zone.zcap - self.given
+        return self.zcap - self.given
 
     @property
     def usage(self) -> ZoneUsage:
         """For a policy."""
         return ZoneUsage(self.zone, self.given, sum(extent.nlb for extent in self.live.values()), self.newest)
 
+    def begin(self) -> None:
+        """Go on behind what is written."""
+        self.zcap, self.given = self.zone.zcap, self.zone.written
+
     def seal(self) -> None:
         """Put nothing more there."""
-        self.given = self.zone.zcap
+        self.given = self.zcap
 
 
 class Space:
@@ -77,7 +82,9 @@ class Space:
         """Zones in which something that was given room may not have been written."""
 
     def begin(self) -> None:
-        """What the zones hold is known: those that have room are written to, the ones that were begun before the empty ones."""
+        """Their contents are known: zones that have room are written to, those that were begun before the empty ones."""
+        for zone in self.zones.values():
+            zone.begin()
         roomy = (zone for zone in self.zones.values() if zone.room)
         self._next = deque(sorted(roomy, key=lambda zone: not zone.given))
 
@@ -104,10 +111,18 @@ class Space:
         zone.in_flight += 1
         return zone, blocks
 
-    def untake(self, zone: LogZone, blocks: int) -> None:
-        """Nothing was written there after all, and nothing was taken since."""
-        zone.given -= blocks
-        zone.in_flight -= 1
+    def untake(self, taken: Sequence[tuple[LogZone, int]]) -> None:
+        """Take back what :meth:`take` gave last: nothing was written there after all."""
+        for zone, blocks in taken:
+            zone.given -= blocks
+            zone.in_flight -= 1
+        for zone in {zone: None for zone, _ in reversed(taken)}:
+            if zone in self._lanes:
+                self._lanes.remove(zone)
+            if zone.given:
+                self._lanes.append(zone)
+            else:
+                self._next.appendleft(zone)
 
     def reclaimable(self) -> list[LogZone]:
         """Those that nothing more is put into."""
@@ -115,7 +130,8 @@ class Space:
 
     def reclaimed(self, zone: LogZone) -> None:
         """It is empty again."""
-        zone.given = zone.newest = 0
+        zone.begin()
+        zone.newest = 0
         self._next.append(zone)
 
     def stuck(self) -> list[LogZone]:

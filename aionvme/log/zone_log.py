@@ -272,8 +272,7 @@ class ZoneLog:
             try:
                 zone, blocks = self._space.take(min(needed, self._most), reclaiming=reclaiming)
             except LogFullError:
-                for zone, blocks in reversed(taken):
-                    self._space.untake(zone, blocks)
+                self._space.untake(taken)
                 raise
             taken.append((zone, blocks))
             end = min(len(payload), at + blocks * lba_size - HEADER_LEN_BYTES)
@@ -317,10 +316,8 @@ class ZoneLog:
     async def _scan(self, zone: LogZone) -> list[Found]:
         await zone.zone.refresh()
         if zone.zone.zs is ZoneState.OFFLINE:
-            zone.seal()
             return []
         found, damaged = await scan(self._ns, zone.zone)
-        zone.given = zone.zone.written
         self.damaged_blocks += damaged
         return found
 
