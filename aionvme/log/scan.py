@@ -18,6 +18,7 @@ class Found(NamedTuple):
     sequence: int
     offset: int
     total: int
+    moves: int
     len_bytes: int
     lba: int
     nlb: int
@@ -46,7 +47,7 @@ async def scan(ns: Namespace, zone: Zone) -> tuple[list[Found], int]:
                 damaged += int(np.frombuffer(blocks[: ns.lba_size], np.uint8).any())
                 at += 1
                 continue
-            found.append(Found(*frame[:3], len(frame.payload), lba + at, needed))
+            found.append(Found(*frame[:4], len(frame.payload), lba + at, needed))
             at += needed
         lba += at
     return found, damaged

@@ -63,19 +63,21 @@ class LogZone:
         """Go on behind what is written."""
         self.zcap, self.given = self.zone.zcap, self.zone.written
 
-    def seal(self) -> None:
-        """Put nothing more there."""
-        self.given = self.zcap
-
 
 class Space:
-    """The zones of a log. ``width`` of them are written to side by side; ``spare`` empty ones are left to reclaiming."""
+    """The zones of a log. ``width`` of them are written to side by side; room of ``spare`` zones is left to reclaiming.
+
+    It is room that is kept, not empty zones: a process that ends in the middle of reclaiming has begun those.
+    """
 
     def __init__(self, zones: Iterable[Zone], zsze: int, width: int, spare: int) -> None:
         self.zones = {zone.zslba: LogZone(zone) for zone in zones}
         self._zsze = zsze
         self._width = width
         self._spare = spare
+        self._room = 0
+        self._kept = 0
+        """Blocks of the room that only reclaiming may take."""
         self._lanes: list[LogZone] = []
         self._next: deque[LogZone] = deque()
         self.suspects: set[LogZone] = set()
@@ -85,6 +87,8 @@ class Space:
         """Their contents are known: zones that have room are written to, those that were begun before the empty ones."""
         for zone in self.zones.values():
             zone.begin()
+        self._room = sum(zone.room for zone in self.zones.values())
+        self._kept = self._spare * max(zone.zcap for zone in self.zones.values())
         roomy = (zone for zone in self.zones.values() if zone.room)
         self._next = deque(sorted(roomy, key=lambda zone: not zone.given))
 
@@ -97,11 +101,10 @@ class Space:
         """A zone for a frame, and how many blocks of it, at most ``most``. Raises LogFullError where there is none."""
         self._lanes = [zone for zone in self._lanes if zone.room]
         while len(self._lanes) < self._width and self._next:
-            if not self._next[0].given and not reclaiming and self.free_zones <= self._spare:
-                break
             self._lanes.append(self._next.popleft())
-        if not self._lanes:
-            kept = f", {self._spare} of them kept for reclaiming" if self._spare else ""
+        most = min(most, self._room if reclaiming else self._room - self._kept)
+        if most < 1:
+            kept = f", the room of {self._spare} of them kept for reclaiming" if self._spare else ""
             raise LogFullError(
                 f"no room in the log's {len(self.zones)} zones{kept}: reclaim one, or discard records first"
             )
@@ -109,6 +112,7 @@ class Space:
         blocks = min(most, zone.room)
         zone.given += blocks
         zone.in_flight += 1
+        self._room -= blocks
         return zone, blocks
 
     def untake(self, taken: Sequence[tuple[LogZone, int]]) -> None:
@@ -116,6 +120,7 @@ class Space:
         for zone, blocks in taken:
             zone.given -= blocks
             zone.in_flight -= 1
+            self._room += blocks
         for zone in {zone: None for zone, _ in reversed(taken)}:
             if zone in self._lanes:
                 self._lanes.remove(zone)
@@ -131,8 +136,15 @@ class Space:
     def reclaimed(self, zone: LogZone) -> None:
         """It is empty again."""
         zone.begin()
+        self._room += zone.room
         zone.newest = 0
         self._next.append(zone)
+
+    def seal(self, zone: LogZone) -> None:
+        """Put nothing more into a zone."""
+        self._room -= zone.room
+        zone.given = zone.zcap
+        self.suspects.add(zone)
 
     def stuck(self) -> list[LogZone]:
         """Suspects that nothing more is put into: they will not get full, and hold an active resource for nothing."""

@@ -80,9 +80,9 @@ class ZoneLog:
     ) -> Self:
         """Make a log of some zones, all of the namespace's by default. They are reset: what they held is gone.
 
-        ``width`` zones are written to side by side, with ``in_flight`` appends under way in all. ``spare`` zones are kept empty
-        for reclaiming, which needs one where the others may be full. With ``fua`` each append goes past the device's volatile
-        cache.
+        ``width`` zones are written to side by side, with ``in_flight`` appends under way in all. The room of ``spare`` zones is
+        kept for reclaiming, which needs that of one where the others may be full. With ``fua`` each append goes past the
+        device's volatile cache.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
         await side_by_side(log._in_flight, (zone.zone.reset for zone in log._space.zones.values()))
@@ -128,7 +128,9 @@ class ZoneLog:
         if index(width) < 1 or index(in_flight) < 1:
             raise UsageError(f"width = {width}, in_flight = {in_flight}: at least 1 of each")
         if not 0 <= index(spare) < len(own):
-            raise UsageError(f"spare = {spare}: of {len(own)} zones 0 to {len(own) - 1} can be kept for reclaiming")
+            raise UsageError(
+                f"spare = {spare}: of {len(own)} zones, the room of 0 to {len(own) - 1} can be kept for reclaiming"
+            )
         limited = ns.limited(Limiter(depth=index(in_flight)))
         space = Space([limited.zones[zone.index] for zone in own], ns.zsze, index(width), index(spare))
         return cls(limited, space, index(in_flight), fua=fua)
@@ -150,7 +152,7 @@ class ZoneLog:
 
     @property
     def free_zones(self) -> int:
-        """Empty zones, those kept for reclaiming among them."""
+        """Empty zones that are not being written to."""
         return self._space.free_zones
 
     def usage(self) -> list[ZoneUsage]:
@@ -167,7 +169,7 @@ class ZoneLog:
         sequence, self._next = self._next, self._next + 1
         if self._space.suspects:
             await self._finish_stuck()
-        extents = await self._write(sequence, len(payload), 0, payload)
+        extents = await self._write(Frame(sequence, 0, len(payload), 0, payload))
         self.appended_blocks += sum(extent.nlb for extent in extents)
         record = self._records[sequence] = LogRecord(sequence, len(payload), tuple(extents))
         for extent in extents:
@@ -224,7 +226,7 @@ class ZoneLog:
             return
         if frame is None:
             raise DamagedRecordError(f"record {sequence} of {self._ns.target} is damaged, and cannot be moved")
-        moved = await self._write(sequence, frame.total, frame.offset, frame.payload, reclaiming=True)
+        moved = await self._write(frame._replace(moves=frame.moves + 1), reclaiming=True)
         self.moved_blocks += sum(extent.nlb for extent in moved)
         record = self._records.get(sequence)
         if record is None:  # it was discarded meanwhile
@@ -246,11 +248,9 @@ class ZoneLog:
             return None
         return frame
 
-    async def _write(
-        self, sequence: int, total: int, offset: int, payload: memoryview, *, reclaiming: bool = False
-    ) -> list[Extent]:
-        """Append a record, or a piece of one that is to be at ``offset``, in as many frames as it takes."""
-        parts = self._place(sequence, total, offset, payload, reclaiming=reclaiming)
+    async def _write(self, frame: Frame, *, reclaiming: bool = False) -> list[Extent]:
+        """Append a record or a part of one, given as one frame however long it is, in as many as it takes."""
+        parts = self._place(frame, reclaiming=reclaiming)
         try:
             done = await side_by_side(self._in_flight, [partial(self._write_part, part, reclaiming) for part in parts])
         except BaseException:
@@ -261,9 +261,9 @@ class ZoneLog:
                 part.zone.in_flight -= 1
         return [extent for extents in done for extent in extents]
 
-    def _place(self, sequence: int, total: int, offset: int, payload: memoryview, *, reclaiming: bool) -> list[_Part]:
+    def _place(self, frame: Frame, *, reclaiming: bool) -> list[_Part]:
         """Find room for all of it, or raise LogFullError with none taken."""
-        lba_size = self._ns.lba_size
+        lba_size, payload = self._ns.lba_size, frame.payload
         parts: list[_Part] = []
         taken: list[tuple[LogZone, int]] = []
         at = 0
@@ -276,7 +276,7 @@ class ZoneLog:
                 raise
             taken.append((zone, blocks))
             end = min(len(payload), at + blocks * lba_size - HEADER_LEN_BYTES)
-            parts.append(_Part(zone, Frame(sequence, offset + at, total, payload[at:end])))
+            parts.append(_Part(zone, frame._replace(offset=frame.offset + at, payload=payload[at:end])))
             at = end
         return parts
 
@@ -286,9 +286,8 @@ class ZoneLog:
         try:
             lba = await zone.zone.append(blocks, fua=self._fua)
         except _REFUSED:
-            zone.seal()
-            self._space.suspects.add(zone)
-            return await self._write(frame.sequence, frame.total, frame.offset, frame.payload, reclaiming=reclaiming)
+            self._space.seal(zone)
+            return await self._write(frame, reclaiming=reclaiming)
         return [Extent(lba, len(blocks) // self._ns.lba_size, frame.offset, len(frame.payload))]
 
     async def _finish_stuck(self) -> None:
@@ -325,20 +324,22 @@ class ZoneLog:
 def _whole(found: list[Found]) -> tuple[Extent, ...] | None:
     """The frames that make up a record, None where some are missing.
 
-    There may be two of one part, where the process ended while it was moved; copies begin and end with the original, also where
-    they are several.
+    There may be several of one part, where the process ended while it was moved. The copy counts, because the room that is kept
+    for reclaiming was reckoned for what has not been copied yet. It may be in pieces, some of which are missing.
     """
-    longest: dict[int, Found] = {}
-    for frame in found:
-        other = longest.setdefault(frame.offset, frame)
-        if frame.len_bytes > other.len_bytes:
-            longest[frame.offset] = frame
+    at: dict[int, Found] = {}
+    """From where on the rest of the record is there, and with which frame that begins."""
+    total = found[0].total
+    for frame in sorted(found, key=lambda frame: (-frame.offset, frame.moves)):
+        end = frame.offset + frame.len_bytes
+        if end == total or (frame.len_bytes and end in at):
+            at[frame.offset] = frame
     extents: list[Extent] = []
-    at, total = 0, found[0].total
-    while at < total or not extents:
-        part = longest.get(at)
+    offset = 0
+    while offset < total or not extents:
+        part = at.get(offset)
         if part is None:
             return None
         extents.append(Extent(part.lba, part.nlb, part.offset, part.len_bytes))
-        at += part.len_bytes
+        offset += part.len_bytes
     return tuple(extents)

@@ -19,7 +19,7 @@ import aionvme
 
 ZONES = 6
 WIDTH = 2
-KEPT = 150
+KEPT = 50
 """The writer discards all records but so many of the newest."""
 
 TASKS = 6
@@ -55,7 +55,7 @@ class Ledger:
 
 def content(sequence: int, dice: random.Random) -> bytes:
     """A record like no other, of a block or less, some blocks, or more than one append takes."""
-    length = dice.choice((10, 4000, 5000, 40_000, 150_000))
+    length = dice.choice((10, 4000, 5000, 20_000, 140_000))
     return (b"%d " % sequence).ljust(16) + dice.randbytes(length)
 
 

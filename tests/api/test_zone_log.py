@@ -14,7 +14,7 @@ import pytest
 
 import aionvme
 from aionvme import ZoneLog, ZoneState
-from tests.conftest import IN_VM, Place
+from tests.conftest import EMULATED, IN_VM, Place, guest
 
 pytestmark = pytest.mark.anyio
 
@@ -23,13 +23,13 @@ BLOCK = 4096
 DICE = random.Random(5)
 ZONE = 1024  # blocks: 4 MiB
 CAPACITY = 768  # blocks: 3 MiB
-HEADER = struct.Struct("<8sQQQII")
-"""A frame's header, as aionvme/log/frame.py draws it: magic, sequence, offset, total, length, CRC-32."""
+HEADER = struct.Struct("<8sQQQIII")
+"""A frame's header, as aionvme/log/frame.py draws it: magic, sequence, offset, total, length, moves, CRC-32."""
 
 
 def frame(sequence: int, offset: int, total: int, payload: bytes) -> bytes:
-    """A frame, put together by hand."""
-    head = struct.pack("<8sQQQI", b"aionvlog", sequence, offset, total, len(payload))
+    """A frame that was never moved, put together by hand."""
+    head = struct.pack("<8sQQQII", b"aionvlog", sequence, offset, total, len(payload), 0)
     whole = head + struct.pack("<I", zlib.crc32(head + payload)) + payload
     return whole.ljust(-(-len(whole) // BLOCK) * BLOCK, b"\0")
 
@@ -46,8 +46,8 @@ async def zones(zns: aionvme.Namespace) -> list[aionvme.Zone]:
     return zns.zones[2:6]
 
 
-LENGTHS = (0, 1, 4056, 4057, 8152, 8153, 100_000, 131_032, 131_033, 1_000_000)
-"""Around the ends of one block, of two, and of one append (128 KiB), a header of 40 bytes included."""
+LENGTHS = (0, 1, 4052, 4053, 8148, 8149, 100_000, 131_028, 131_029, 1_000_000)
+"""Around the ends of one block, of two, and of one append (128 KiB), a header of 44 bytes included."""
 
 
 async def test_records_of_any_length(zns: aionvme.Namespace, zones: list[aionvme.Zone]) -> None:
@@ -301,9 +301,12 @@ async def test_misuse(
     assert zones[0].written == 1
 
 
+@pytest.mark.timeout(300)
+# Not through the polled queue: Linux 6.1 crashes where a process is killed that has polled commands in flight.
+@pytest.mark.parametrize("place", [guest()[0] if IN_VM else EMULATED], ids=lambda place: place.queue)
 def test_a_writer_that_is_killed_200_times(place: Place, tmp_path: Path) -> None:
     """After each SIGKILL the log has every record that was acknowledged and not discarded, also where it was reclaiming."""
-    target = place.zns if IN_VM else f"{place.zns}&file={tmp_path}/image"
+    target = place.zns_zrwa if IN_VM else f"{place.zns_zrwa}&file={tmp_path}/image"
     command = [sys.executable, "-m", "tests.api.log_writer", target, place.queue, "200", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=PROJECT)
     assert done.returncode == 0, done.stderr
