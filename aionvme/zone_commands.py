@@ -240,7 +240,8 @@ class ZoneCommands(ABC):
         self._forget(None if select_all else slba)
         await self._complete(zoned.zone_management_send(action, slba, select_all=select_all, zsaso=zsaso))
 
-    def _forget(self, zslba: int | None) -> None:
+    def _forget(self, zslba: int | None = None) -> None:
+        """A zone, or all of them, are changed past their objects."""
         if self._book is not None:
             self._book.forget(zslba)
 

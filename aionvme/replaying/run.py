@@ -149,6 +149,7 @@ class _Replay:
                 await self._admit()
         finally:
             io.queue = inner
+            self._ns._forget()
         if self._error is not None:
             raise self._error
         return self._recorder.trace(self._block_bytes, self._zsze)[self._row_of]

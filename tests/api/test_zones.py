@@ -237,6 +237,28 @@ async def test_an_open_zone_is_closed_for_another(zns: aionvme.Namespace) -> Non
     assert zns.zones[1].zs is ZoneState.CLOSED
 
 
+async def test_busy_zones_take_turns(zns: aionvme.Namespace) -> None:
+    """Three tasks write to each of six zones all the time; one of a seventh and an eighth gets its turn all the same."""
+    await zns.zones.refresh()
+
+    async def keep_busy(zone: aionvme.Zone) -> None:
+        while True:
+            if zone.room < 8:
+                await zone.reset()
+            await zone.append(blocks(1))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            for zone in zns.zones[:MOR]:
+                for _ in range(3):
+                    tasks.start_soon(keep_busy, zone)
+            await anyio.sleep(0.02)
+            for zone in zns.zones[6:8]:
+                await zone.append(blocks(1))
+            tasks.cancel_scope.cancel()
+    assert zns.zones[7].written == 1
+
+
 async def test_explicitly_opened_zones_stay(zns: aionvme.Namespace) -> None:
     """Those that are kept open are not closed for others, who wait, are listed, may be cancelled, and go on in the end."""
     await zns.zones.refresh()
