@@ -14,7 +14,7 @@ import pytest
 
 import aionvme
 from aionvme import ZoneLog, ZoneState
-from tests.conftest import EMULATED, IN_VM, Place, guest
+from tests.conftest import EMULATED, IN_VM, RAW, Place, guest
 
 pytestmark = pytest.mark.anyio
 
@@ -304,14 +304,15 @@ async def test_misuse(
 @pytest.mark.timeout(300)
 # Not through the polled queue: Linux 6.1 crashes where a process is killed that has polled commands in flight.
 @pytest.mark.parametrize("place", [guest()[0] if IN_VM else EMULATED], ids=lambda place: place.queue)
-def test_a_writer_that_is_killed_200_times(place: Place, tmp_path: Path) -> None:
+def test_a_writer_that_is_killed_over_and_over(place: Place, tmp_path: Path) -> None:
     """After each SIGKILL the log has every record that was acknowledged and not discarded, also where it was reclaiming."""
     target = place.zns_zrwa if IN_VM else f"{place.zns_zrwa}&file={tmp_path}/image"
-    command = [sys.executable, "-m", "tests.api.log_writer", target, place.queue, "200", "1"]
+    kills = 40 if RAW else 200  # a guest takes a second for each
+    command = [sys.executable, "-m", "tests.api.log_writer", target, place.queue, str(kills), "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=PROJECT)
     assert done.returncode == 0, done.stderr
     rounds, acknowledged, reclaimed, cut_short = map(int, done.stdout.split())
-    assert rounds == 200
-    assert acknowledged > 1000
-    assert reclaimed > 20
-    assert cut_short > 5
+    assert rounds == kills
+    assert acknowledged > 5 * kills
+    assert reclaimed > kills // 10
+    assert cut_short > kills // 40
