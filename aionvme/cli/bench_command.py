@@ -16,15 +16,23 @@ from rich.console import Console
 from rich.live import Live
 
 from aionvme.cli import CommandLineError
+from aionvme.cli.arguments import add_form, add_target
 from aionvme.cli.bench.figure import draw
 from aionvme.cli.bench.page import growing_page, page_of
-from aionvme.cli.bench.plan import Plan, plan_of
+from aionvme.cli.bench.plan import Plan, add_options, plan_of
 from aionvme.cli.bench.run import Run
 from aionvme.cli.bench.sweep import Report, Sweep
 from aionvme.cli.files import check_figure, check_writable
 from aionvme.cli.render import Answer
 from aionvme.doctor import one_line
 from aionvme.errors import AionvmeError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser, csv="print a row for each point, separated by commas")
+    add_target(parser)
+    add_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> Answer:

@@ -5,11 +5,13 @@ Exit status 1 where they have no point in common, 2 where a file holds no run.
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from aionvme.cli.arguments import add_form
 from aionvme.cli.bench.page import three
 from aionvme.cli.bench.point import Point
 from aionvme.cli.bench.run import Run, load_run
@@ -22,6 +24,13 @@ IGNORED = {"date", "patterns", "sizes", "depths"}
 """What differs without saying anything of the points that both have."""
 
 Pair = tuple[Point, Point]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
+    parser.add_argument("a", metavar="A.json", type=Path, help="a run that `aionvme bench --save` kept")
+    parser.add_argument("b", metavar="B.json", type=Path, help="another, whose figures are divided by those of A")
 
 
 def run(arguments: argparse.Namespace) -> Answer:

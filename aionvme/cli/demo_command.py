@@ -10,6 +10,7 @@ from dataclasses import asdict
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from aionvme.cli.arguments import add_form
 from aionvme.cli.demonstration import Append, Demonstration, Refusal, demonstrate
 from aionvme.cli.render import Answer, MapRow, columns, facts, plural, section, sections, size, zone_map
 from aionvme.nvme.opcodes import ZoneState
@@ -18,6 +19,11 @@ SAMPLE = 10
 """Appends of the sample: the first ones to one zone."""
 
 SAMPLE_ZONE = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
 
 
 def run(arguments: argparse.Namespace) -> Answer:

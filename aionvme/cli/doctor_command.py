@@ -6,8 +6,15 @@ from dataclasses import asdict
 
 from rich.text import Text
 
+from aionvme.cli.arguments import TARGET_HELP, add_form, add_target
 from aionvme.cli.render import Answer, check_list, plural, section, sections
 from aionvme.doctor import Diagnosis, diagnose
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
+    add_target(parser, nargs="?", help=f"{TARGET_HELP}; without it, every device")
 
 
 def run(arguments: argparse.Namespace) -> Answer:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aionvme.cli.arguments import add_form, add_target
 from aionvme.cli.render import Answer, facts, plural, section, sections, size, state_name
 from aionvme.namespace import Namespace
 from aionvme.nvme.admin import IDENTIFY_LEN_BYTES, get_log_page, identify
@@ -18,6 +19,12 @@ from aionvme.nvme.opcodes import CommandSetIdentifier, ZoneState
 from aionvme.opening import open_namespace
 
 KELVIN = 273
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
+    add_target(parser)
 
 
 def run(arguments: argparse.Namespace) -> Answer:

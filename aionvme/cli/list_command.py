@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from aionvme import devices
+from aionvme.cli.arguments import add_form
 from aionvme.cli.render import Answer, columns, sections, size
 from aionvme.devices import GenericDevice, attribute_text
 
@@ -27,6 +28,11 @@ class Listed:
     lba_size: int | None
     zoned: bool | None
     notes: list[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
 
 
 def run(arguments: argparse.Namespace) -> Answer:

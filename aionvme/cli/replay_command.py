@@ -5,18 +5,21 @@ Exit status 1 where commands ended with another status than they had, 2 where th
 
 import argparse
 import asyncio
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import RenderableType
 
 from aionvme.cli import CommandLineError
+from aionvme.cli.arguments import add_form, add_target
 from aionvme.cli.bench.page import three
 from aionvme.cli.files import check_writable
 from aionvme.cli.render import Answer, columns, facts, section, sections
 from aionvme.cli.trace.kinds import kinds_of, succeeded
 from aionvme.cli.trace.summary import failure, latencies_of
-from aionvme.cli.trace_command import read_trace
+from aionvme.cli.trace_command import add_trace, read_trace
 from aionvme.errors import UsageError
 from aionvme.opening import open_namespace
 from aionvme.queues.attach import DEPTH_MAX
@@ -28,6 +31,28 @@ SCHEMA = {"name": "aionvme-replay", "version": 1}
 
 DEPTH = 64
 """The depth of the queue, unless the trace had more in flight."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
+    add_trace(parser)
+    add_target(parser)
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--speed", type=_speed, default=1.0, metavar="X", help="times as fast as it was; default 1")
+    pace.add_argument("--fast", action="store_true", help="as fast as the queue allows")
+    parser.add_argument("--overwrite", action="store_true", help="allow commands that destroy what the namespace holds")
+    parser.add_argument("--save", type=Path, metavar="NEW.npy", help="keep the new run's trace")
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0 < speed < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: it takes a number above 0, such as 2")
+    return speed
 
 
 def run(arguments: argparse.Namespace) -> Answer:

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from aionvme.cli import CommandLineError
+from aionvme.cli.arguments import add_form
 from aionvme.cli.files import check_figure
 from aionvme.cli.render import Answer
 from aionvme.cli.trace.figure import draw
@@ -16,6 +17,20 @@ from aionvme.errors import UsageError
 from aionvme.trace import Trace, load_trace
 
 SCHEMA = {"name": "aionvme-trace", "version": 1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_form(parser)
+    add_trace(parser)
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE.png", help="draw zones, latencies and depth over time (needs matplotlib)"
+    )
+
+
+def add_trace(parser: argparse.ArgumentParser) -> None:
+    """A trace's file."""
+    parser.add_argument("trace", metavar="TRACE.npy", type=Path, help="what `aionvme.open(..., trace=)` kept")
 
 
 def run(arguments: argparse.Namespace) -> Answer:

@@ -96,6 +96,21 @@ def test_misuse(run: Run, arguments: tuple[str, ...]) -> None:
     assert finished.stderr.startswith("usage: aionvme")
 
 
+def test_help_is_quick() -> None:
+    """The list of commands needs neither their modules nor rich, and each command's own help is its own alone."""
+    program = (
+        "import sys; sys.argv[1:] = {arguments}; import aionvme.cli\n"
+        "try: aionvme.cli.main()\n"
+        "finally: print(sorted(name for name in sys.modules if name == 'rich' or name.endswith('_command')))"
+    )
+    for arguments, loaded in ((["--help"], []), (["list", "--help"], ["aionvme.cli.list_command", "rich"])):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(arguments=arguments)], capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == str(loaded)
+
+
 def test_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """rich is an extra: without it a line says how to get it."""
     monkeypatch.setitem(sys.modules, "rich", None)

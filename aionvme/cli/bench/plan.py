@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from aionvme.errors import UsageError
+from aionvme.cli.arguments import size_in_bytes
 from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.queues.attach import DEPTH_MAX, QueueChoice
-from aionvme.sizes import parse_size
 
 T = TypeVar("T")
 
@@ -92,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_list_of(_size),
+        type=_list_of(size_in_bytes),
         default=[],
         metavar="SIZE,...",
         help="data of a command: bytes, or a number with KiB or MiB; default 4KiB, or a logical block where that is larger",
@@ -110,7 +109,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--region",
-        type=_size,
+        type=size_in_bytes,
         metavar="SIZE",
         help="use only so much from the start of the namespace; on a zoned one, whole zones",
     )
@@ -140,16 +139,6 @@ def _pattern(text: str) -> str:
     if text not in PATTERNS:
         raise argparse.ArgumentTypeError(f"{text!r}: choose from {', '.join(PATTERNS)}")
     return text
-
-
-def _size(text: str) -> int:
-    try:
-        len_bytes = parse_size(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-    if not len_bytes:
-        raise argparse.ArgumentTypeError(f"{text!r}: it takes at least one logical block")
-    return len_bytes
 
 
 def _depth(text: str) -> int:
