@@ -26,6 +26,7 @@ from aionvme.nvme.zones import (
     parse_report,
 )
 from aionvme.zones.book import ZoneBook
+from aionvme.zones.report import ZoneReport
 from aionvme.zones.table import Zones
 
 REPORT_MAX_BYTES = 64 << 10
@@ -117,7 +118,7 @@ class ZoneCommands(ABC):
 
         Gives a structured array with the fields zslba, zcap and wp (logical blocks; the wp of a full zone means nothing and is
         2**64 - 1 on many controllers), zs (a :class:`~aionvme.ZoneState`), zt (2: sequential write required), za and zai
-        (zone attributes, and information on them). Report Zones, section 3.4.2.
+        (zone attributes, and information on them). A notebook shows it as a table. Report Zones, section 3.4.2.
         """
         zsze = self._zoned.zsze
         nsze = self._geometry.namespace.nsze
@@ -145,7 +146,7 @@ class ZoneCommands(ABC):
             pieces.append(zones)
             left -= len(zones)
             slba = int(zones["zslba"][-1]) + zsze
-        return np.concatenate(pieces) if pieces else np.empty(0, ZONE)
+        return (np.concatenate(pieces) if pieces else np.empty(0, ZONE)).view(ZoneReport)
 
     async def open_zone(
         self, zslba: SupportsIndex | None = None, *, select_all: bool = False, zrwa: bool = False

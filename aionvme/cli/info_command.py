@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aionvme.cli.arguments import add_form, add_target
-from aionvme.cli.render import Answer, facts, plural, section, sections, size, state_name
+from aionvme.cli.render import Answer, facts, plural, section, sections, size
 from aionvme.namespace import Namespace
 from aionvme.nvme.admin import IDENTIFY_LEN_BYTES, get_log_page, identify
 from aionvme.nvme.identify import Cns
@@ -17,6 +17,7 @@ from aionvme.nvme.identify_zoned import IdentifyZonedController
 from aionvme.nvme.logs import SMART, Lid, SmartLog
 from aionvme.nvme.opcodes import CommandSetIdentifier, ZoneState
 from aionvme.opening import open_namespace
+from aionvme.zones.display import state_name
 
 KELVIN = 273
 

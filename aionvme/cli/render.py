@@ -12,6 +12,7 @@ from rich.text import Text
 
 from aionvme.doctor import Check
 from aionvme.nvme.opcodes import ZoneState
+from aionvme.zones.display import state_name
 
 PIPE_WIDTH = 100_000
 """Columns of a page that goes to a file or another program: more than any line has, so that none is wrapped."""
@@ -151,11 +152,6 @@ def zone_map(rows: Sequence[MapRow]) -> Table:
             Text(f"{row.fill} of {row.zcap} blocks", "dim" if not row.fill else ""),
         )
     return table
-
-
-def state_name(zs: ZoneState) -> str:
-    """A zone state as the specification writes it, but for the capitals."""
-    return zs.name.replace("_", " ").lower()
 
 
 def size(len_bytes: int) -> str:

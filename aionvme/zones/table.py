@@ -7,6 +7,7 @@ from typing import SupportsIndex, overload
 from aionvme.errors import UsageError
 from aionvme.zones.book import ZoneBook, ZoneDifference
 from aionvme.zones.commands import Commands
+from aionvme.zones.display import ROWS, zone_table
 from aionvme.zones.resources import ZoneHolder
 from aionvme.zones.zone import Zone
 
@@ -27,6 +28,22 @@ class Zones(Sequence[Zone]):
 
     def __repr__(self) -> str:
         return f"<Zones: {len(self)} of {self._commands.target}, {len(self.holders())} open>"
+
+    def _repr_html_(self) -> str:
+        """What is known of the zones, for a notebook: of all of them, or of those that are active where they are many."""
+        resources = self._book.resources
+        if len(self) <= ROWS:
+            records, left_out = [zone._record for zone in self], ""
+        else:
+            records = sorted(resources.active.holds, key=lambda record: record.zslba)
+            left_out = (
+                f"{len(self) - min(len(records), ROWS)} zones are not shown, those that are not active among them"
+            )
+        caption = f"{self._commands.target}: {len(self)} zones of {self._commands.zsze} blocks, " + ", ".join(
+            f"{len(line.holds)}" + ("" if line.most is None else f" of at most {line.most}") + f" {line.name}"
+            for line in (resources.open, resources.active)
+        )
+        return zone_table(caption, records, left_out)
 
     def __len__(self) -> int:
         return self._commands.nr_zones
