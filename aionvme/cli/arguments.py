@@ -1,6 +1,7 @@
 """What commands take on the command line, where several take the same."""
 
 import argparse
+import math
 from typing import Any
 
 from aionvme.errors import UsageError
@@ -32,6 +33,17 @@ def size_in_bytes(text: str) -> int:
     if not len_bytes:
         raise argparse.ArgumentTypeError(f"{text!r}: it takes at least one logical block")
     return len_bytes
+
+
+def seconds(text: str) -> float:
+    """A time."""
+    try:
+        time = float(text)
+    except ValueError:
+        time = math.nan
+    if not 0 < time < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: it takes a time in seconds, such as 0.5")
+    return time
 
 
 def zone_number(text: str) -> int:

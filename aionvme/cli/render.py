@@ -21,7 +21,7 @@ BAR_WIDTH = 24
 
 VERDICT_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "absent": "dim"}
 
-STATE_STYLES = {
+STATE_STYLES: dict[int, str] = {
     ZoneState.EMPTY: "dim",
     ZoneState.IMPLICITLY_OPENED: "cyan",
     ZoneState.EXPLICITLY_OPENED: "bright_cyan",
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
     ``plain`` is text that was asked for in place of the page.
     """
 
-    document: dict[str, Any]
+    document: dict[str, Any] | list[dict[str, Any]]
     page: RenderableType
     exit_status: int = 0
     plain: str | None = None
@@ -48,7 +48,7 @@ class MapRow(NamedTuple):
     """A zone of the zone map; ``fill`` is how many of its ``zcap`` blocks are written."""
 
     zslba: int
-    zs: ZoneState
+    zs: int
     fill: int
     zcap: int
 
@@ -58,7 +58,7 @@ class Bar:
 
     def __init__(self, part: int, whole: int, style: str) -> None:
         # Something is never drawn as nothing, and not quite all never as all.
-        cells = part * BAR_WIDTH // whole
+        cells = part * BAR_WIDTH // whole if whole else 0
         self._cells = max(cells, 1) if part else 0
         self._style = style
 
@@ -137,21 +137,28 @@ def check_list(checks: Iterable[Check]) -> Table:
 
 
 def zone_map(rows: Sequence[MapRow]) -> Table:
-    """The zones with their states and how full they are."""
+    """The zones by number, with their states and how full they are."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    for row in rows:
-        style = STATE_STYLES[row.zs]
+    for number, row in enumerate(rows):
+        style = state_style(row.zs)
         table.add_row(
+            Text(str(number)),
             Text(f"{row.zslba:#x}", "dim"),
             Bar(row.fill, row.zcap, style),
             Text(state_name(row.zs), style),
             Text(f"{row.fill} of {row.zcap} blocks", "dim" if not row.fill else ""),
         )
     return table
+
+
+def state_style(zs: int) -> str:
+    """The colour of a zone state; that of one which the specification does not know is none."""
+    return STATE_STYLES.get(zs, "")
 
 
 def size(len_bytes: int) -> str:

@@ -1,10 +1,13 @@
-"""Writing to stdout, whatever became of it."""
+"""Stdin, waited for in a way that can be cancelled, and stdout, whatever became of it."""
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+import anyio
 
 
 def write_text(text: str) -> None:
@@ -30,3 +33,9 @@ def _until_it_breaks(stream: TextIO) -> Iterator[None]:
         # The reader is gone, or the disk is full. Python flushes once more at exit: let what is left go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise
+
+
+async def readable(fd: int) -> None:
+    """Wait until a pipe or terminal has something to read, or its end; a file always has. The wait can be cancelled."""
+    if os.isatty(fd) or stat.S_ISFIFO(mode := os.fstat(fd).st_mode) or stat.S_ISSOCK(mode):
+        await anyio.wait_readable(fd)

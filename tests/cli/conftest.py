@@ -1,6 +1,7 @@
 """The command line as tests run it: in processes of their own, or on a made-up sysfs."""
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,3 +57,25 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (generic / "device").symlink_to("../../nvme/nvme7")
     monkeypatch.setattr(devices, "SYSFS", root)
     return root
+
+
+def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run the command on a terminal of 80 columns: exit status and everything it showed."""
+    master, slave = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "LINES")}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "aionvme", *arguments],
+        stdout=slave,
+        stderr=slave,
+        stdin=slave,
+        env=clean | {"TERM": "xterm-256color", "COLUMNS": "80"} | environment,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    except OSError:
+        pass  # EIO: so Linux says that the other side is closed
+    os.close(master)
+    return process.wait(timeout=30), shown.decode()

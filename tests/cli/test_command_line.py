@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 import aionvme.cli
 from aionvme.cli import main
+from tests.cli.conftest import on_terminal
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -26,6 +26,8 @@ COMMANDS = [
     ("list",),
     ("info", "emu:zns"),
     ("doctor", "emu:nvm"),
+    ("zones", "emu:zns?zones=100"),
+    ("reset", "emu:zns", "--zone", "1"),
     ("bench", "emu:nvm", "--depth", "1", "--seconds", "0.05"),
 ]
 
@@ -87,6 +89,16 @@ def test_unusable_target(run: Run, target: str, words: str) -> None:
         ("info", "a", "b"),
         ("bench",),
         ("compare", "a"),
+        ("zones", "emu:zns", "--watch", "0"),
+        ("zones", "emu:zns", "--watch", "--json"),
+        ("report", "emu:zns", "--state", "busy"),
+        ("reset", "emu:zns"),
+        ("reset", "emu:zns", "--zone", "1", "--all"),
+        ("close", "emu:zns", "--zone", "-1"),
+        ("append", "emu:zns"),
+        ("append", "emu:zns", "--zone", "0", "--size", "0"),
+        ("read", "emu:zns", "--lba", "-1", "--blocks", "1"),
+        ("read", "emu:zns", "--lba", "0", "--blocks", "0"),
     ],
 )
 def test_misuse(run: Run, arguments: tuple[str, ...]) -> None:
@@ -208,25 +220,3 @@ def test_terminal_without_colour() -> None:
     status, output = on_terminal("list", NO_COLOR="1", TERM="dumb")
     assert status == 0
     assert ESCAPE not in output
-
-
-def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run the command on a terminal of 80 columns: exit status and everything it showed."""
-    master, slave = pty.openpty()
-    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "aionvme", *arguments],
-        stdout=slave,
-        stderr=slave,
-        stdin=slave,
-        env=clean | {"TERM": "xterm-256color", "COLUMNS": "80"} | environment,
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 65536):
-            shown += chunk
-    except OSError:
-        pass  # EIO: so Linux says that the other side is closed
-    os.close(master)
-    return process.wait(timeout=30), shown.decode()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aionvme.cli import main
-from tests.cli.test_command_line import on_terminal
+from tests.cli.conftest import on_terminal
 
 GREEN, RED = "\x1b[32m", "\x1b[31m"
 

@@ -1,13 +1,12 @@
 """What is to be measured, as the command line says it."""
 
 import argparse
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from aionvme.cli.arguments import size_in_bytes
+from aionvme.cli.arguments import seconds, size_in_bytes
 from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.queues.attach import DEPTH_MAX, QueueChoice
 
@@ -103,7 +102,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,...",
         help="commands kept in flight; default 1,2,4,8,16,32,64,128",
     )
-    parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="time for each point; default 1")
+    parser.add_argument("--seconds", type=seconds, default=1.0, metavar="S", help="time for each point; default 1")
     parser.add_argument(
         "--queue", choices=get_args(QueueChoice), default="auto", help="the path that commands take; default auto"
     )
@@ -145,16 +144,6 @@ def _depth(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= DEPTH_MAX:
         raise argparse.ArgumentTypeError(f"{text!r}: a queue holds 1 to {DEPTH_MAX} commands")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: it takes a time in seconds, such as 0.5")
-    return seconds
 
 
 def _seed(text: str) -> int:
