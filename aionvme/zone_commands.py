@@ -7,7 +7,7 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from aionvme.buffers import Buffer, Span, span_of
+from aionvme.buffers import NOTHING, Buffer, Span, span_of
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.mover import ZONE_APPEND, Launch
@@ -178,17 +178,15 @@ class ZoneCommands(ABC):
         (Flush Explicit ZRWA Range, Technical Proposal 4076). How many that are is a multiple of the granularity, ZRWAFG."""
         lba = index(lba)
         zslba = self._check_zslba(lba - lba % self._zoned.zsze)
-        self._forget(zslba)
-        await self._complete(zoned.zone_management_send(ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE, lba))
+        await self._change_zones(zoned.zone_management_send(ZoneSendAction.FLUSH_EXPLICIT_ZRWA_RANGE, lba), zslba)
 
     async def set_zone_descriptor_extension(self, zslba: SupportsIndex, data: Buffer) -> None:
         """Give an empty zone a descriptor extension of ``zdes_bytes`` (:attr:`identify_zoned`), which makes it closed and active;
         a reset takes it away (section 3.4.3)."""
         zslba = self._check_zslba(zslba)
         self._check_extensions()
-        self._forget(zslba)
         command = zoned.zone_management_send(ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION, zslba)
-        await self._complete(command, span_of(data, writable=False))
+        await self._change_zones(command, zslba, span_of(data, writable=False))
 
     async def zone_descriptor_extension(self, zslba: SupportsIndex) -> NDArray[np.uint8] | None:
         """The descriptor extension of a zone, None where it has none (Extended Report Zones, section 3.4.2)."""
@@ -238,8 +236,15 @@ class ZoneCommands(ABC):
         if (zslba is None) != select_all:
             raise UsageError("name the zone by its zslba, or pass select_all=True, not both and not neither")
         slba = self._check_zslba(0 if zslba is None else zslba)
-        self._forget(None if select_all else slba)
-        await self._complete(zoned.zone_management_send(action, slba, select_all=select_all, zsaso=zsaso))
+        command = zoned.zone_management_send(action, slba, select_all=select_all, zsaso=zsaso)
+        await self._change_zones(command, None if select_all else slba)
+
+    async def _change_zones(self, command: Command, zslba: int | None, span: Span = NOTHING) -> None:
+        """Carry out a command that changes a zone, or all of them, past what their objects know."""
+        try:
+            await self._complete(command, span)
+        finally:
+            self._forget(zslba)
 
     def _forget(self, zslba: int | None = None) -> None:
         """A zone, or all of them, are changed past their objects."""

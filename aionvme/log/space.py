@@ -135,6 +135,8 @@ class Space:
 
     def reclaimed(self, zone: LogZone) -> None:
         """It is empty again."""
+        if zone in self._lanes:
+            self._lanes.remove(zone)
         zone.begin()
         self._room += zone.room
         zone.newest = 0
@@ -148,9 +150,7 @@ class Space:
 
     def stuck(self) -> list[LogZone]:
         """Suspects that nothing more is put into: they will not get full, and hold an active resource for nothing."""
-        stuck = [zone for zone in self.suspects if not zone.room and not zone.in_flight]
-        self.suspects.difference_update(stuck)
-        return stuck
+        return [zone for zone in self.suspects if not zone.room and not zone.in_flight]
 
     def put(self, sequence: int, extent: Extent) -> None:
         """A frame of a record is in the log."""

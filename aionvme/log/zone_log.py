@@ -7,6 +7,7 @@ from operator import index
 from typing import NamedTuple, Self, SupportsIndex
 
 import anyio
+import anyio.lowlevel
 
 from aionvme.buffers import Buffer
 from aionvme.driver.limiter import Limiter
@@ -47,7 +48,8 @@ class ZoneLog:
     side by side; the next zone is begun when one is full. When :meth:`append` has returned, the record survives the process; with
     ``fua``, or after :meth:`aionvme.Namespace.flush`, also a loss of power.
 
-    The log has its zones to itself: nobody else may write to them, not another log either.
+    The log has its zones to itself: nobody else may write to them, not another log either. Those that it is writing to stay
+    active, so the widths of all logs of a namespace, and what else is written to, have to fit its ``mar`` together.
     """
 
     def __init__(self, ns: Namespace, space: Space, in_flight: int, *, fua: bool) -> None:
@@ -131,6 +133,8 @@ class ZoneLog:
             raise UsageError(
                 f"spare = {spare}: of {len(own)} zones, the room of 0 to {len(own) - 1} can be kept for reclaiming"
             )
+        if ns.mar is not None and index(width) > ns.mar:
+            raise UsageError(f"width = {width}: zones that are written to are active, and at most {ns.mar} may be")
         limited = ns.limited(Limiter(depth=index(in_flight)))
         space = Space([limited.zones[zone.index] for zone in own], ns.zsze, index(width), index(spare))
         return cls(limited, space, index(in_flight), fua=fua)
@@ -174,6 +178,9 @@ class ZoneLog:
         record = self._records[sequence] = LogRecord(sequence, len(payload), tuple(extents))
         for extent in extents:
             self._space.put(sequence, extent)
+        if self._space.suspects:
+            with anyio.CancelScope(shield=True):  # the record is in the log, and its caller is to know
+                await self._finish_stuck()
         return record
 
     async def read(self, record: LogRecord | SupportsIndex) -> bytes:
@@ -211,13 +218,19 @@ class ZoneLog:
             zone = self._space.zones[usage.zone.zslba]
             live = list(zone.live.items())
             await side_by_side(
-                self._in_flight, [partial(self._move, sequence, extent) for (sequence, _), extent in live]
+                self._in_flight, [partial(self._move_whole, sequence, extent) for (sequence, _), extent in live]
             )
             if not self._fua:
                 await self._ns.flush()  # a copy must not be less safe than what it is a copy of
             await zone.zone.reset()
             self._space.reclaimed(zone)
             return usage
+
+    async def _move_whole(self, sequence: int, extent: Extent) -> None:
+        """Move a frame or do not: a copy that no record points to would take room for nothing."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        with anyio.CancelScope(shield=True):
+            await self._move(sequence, extent)
 
     async def _move(self, sequence: int, extent: Extent) -> None:
         """Append a frame anew, and have its record point there."""
@@ -249,17 +262,32 @@ class ZoneLog:
         return frame
 
     async def _write(self, frame: Frame, *, reclaiming: bool = False) -> list[Extent]:
-        """Append a record or a part of one, given as one frame however long it is, in as many as it takes."""
+        """Append a record or a part of one, given as one frame however long it is, in as many as it takes.
+
+        The caller tells ``space`` of them before anything else can happen, so that their zones are not taken for empty ones.
+        """
         parts = self._place(frame, reclaiming=reclaiming)
         try:
-            done = await side_by_side(self._in_flight, [partial(self._write_part, part, reclaiming) for part in parts])
-        except BaseException:
-            self._space.suspects.update(part.zone for part in parts)
+            done = await side_by_side(
+                self._in_flight, [partial(self._write_part, part, parts, reclaiming) for part in list(parts)]
+            )
+        except Exception:
+            self._give_up(parts)
             raise
-        finally:
-            for part in parts:
-                part.zone.in_flight -= 1
+        except BaseException as error:
+            self._give_up(parts)
+            if not isinstance(error, GeneratorExit):  # who is closed by force cannot wait
+                with anyio.CancelScope(shield=True):
+                    await self._finish_stuck()
+            raise
+        for part in parts:
+            part.zone.in_flight -= 1
         return [extent for extents in done for extent in extents]
+
+    def _give_up(self, parts: list[_Part]) -> None:
+        for part in parts:
+            part.zone.in_flight -= 1
+            self._space.suspects.add(part.zone)
 
     def _place(self, frame: Frame, *, reclaiming: bool) -> list[_Part]:
         """Find room for all of it, or raise LogFullError with none taken."""
@@ -280,14 +308,17 @@ class ZoneLog:
             at = end
         return parts
 
-    async def _write_part(self, part: _Part, reclaiming: bool) -> list[Extent]:
+    async def _write_part(self, part: _Part, parts: list[_Part], reclaiming: bool) -> list[Extent]:
+        """Append a frame, in pieces elsewhere where its zone takes no more; ``parts`` gets those."""
         zone, frame = part
         blocks = encode_frame(frame, self._ns.lba_size)
         try:
             lba = await zone.zone.append(blocks, fua=self._fua)
         except _REFUSED:
             self._space.seal(zone)
-            return await self._write(frame, reclaiming=reclaiming)
+            others = self._place(frame, reclaiming=reclaiming)
+            parts += others
+            return [extent for other in others for extent in await self._write_part(other, parts, reclaiming)]
         return [Extent(lba, len(blocks) // self._ns.lba_size, frame.offset, len(frame.payload))]
 
     async def _finish_stuck(self) -> None:
@@ -295,6 +326,7 @@ class ZoneLog:
             await zone.zone.refresh()
             if zone.zone.zs in ACTIVE_STATES:
                 await zone.zone.finish()
+            self._space.suspects.discard(zone)
 
     async def _recover(self) -> None:
         zones = list(self._space.zones.values())

@@ -1,5 +1,6 @@
 """What is known of all zones of a namespace, who may use them, and how what is in doubt is found out."""
 
+from collections.abc import Set
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class ZoneBook:
         self._zsze = commands.zsze
         self._report: NDArray[np.void] | None = None
         self._records: dict[int, Record] = {}
-        self.resources = Resources(commands.mor, commands.mar, self.look_up, self.close)
+        self.resources = Resources(commands.mor, commands.mar, self.look_up, self.evict)
 
     def record(self, zslba: int) -> Record:
         """That of the zone that starts there."""
@@ -44,11 +45,11 @@ class ZoneBook:
     def forget(self, zslba: int | None) -> None:
         """Something is done to a zone, None for all of them, past what is noted here."""
         if zslba is not None:
-            self.record(zslba).known = False
+            self.record(zslba).doubt()
             return
         self._report = None
         for record in self._records.values():
-            record.known = False
+            record.doubt()
 
     async def refresh(self) -> None:
         """Ask the device for all zones. What completions say meanwhile is newer, and stays."""
@@ -94,15 +95,19 @@ class ZoneBook:
         """A command to a zone failed: what is known may be wrong."""
         if isinstance(error, TooManyOpenZonesError | TooManyActiveZonesError):
             await self.refresh()  # others are open than we think
-        record.known = False
+        record.doubt()
         await self.look_up(record)
 
-    async def close(self, record: Record) -> None:
-        """Close a zone if it is open."""
+    async def evict(self, record: Record) -> None:
+        """Close a zone if it was opened by writing to it."""
+        await self.close(record, of=frozenset({ZoneState.IMPLICITLY_OPENED}))
+
+    async def close(self, record: Record, of: Set[ZoneState] = OPEN_STATES) -> None:
+        """Close a zone if it is in one of these states."""
         async with record.gate.alone():
             if not record.known:
                 await self.look_up(record)
-            if record.zs in OPEN_STATES:
+            if record.zs in of:
                 try:
                     await self._commands.close_zone(record.zslba)
                     record.enter(ZoneState.CLOSED)

@@ -50,6 +50,11 @@ class Record:
         self.written = self.zcap if self.zs in NO_WRITE_POINTER else int(row["wp"]) - self.zslba
         self.known = True
 
+    def doubt(self) -> None:
+        """Something was done to the zone, and nobody knows what came of it; a report that is under way may be older than that."""
+        self.changes += 1
+        self.known = False
+
     def advance(self, written: int) -> None:
         """Blocks up to ``written`` have been written: what that does to the state (section 2.1.1.3)."""
         self.changes += 1

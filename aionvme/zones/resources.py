@@ -25,19 +25,19 @@ class ZoneHolder(NamedTuple):
 
 
 class Resources:
-    """Those of one namespace. ``learn`` looks a zone up, ``close`` does and closes it where it is open."""
+    """Those of one namespace. ``learn`` looks a zone up; ``evict`` does, and closes one that was opened by writing to it."""
 
     def __init__(
         self,
         mor: int | None,
         mar: int | None,
         learn: Callable[[Record], Awaitable[None]],
-        close: Callable[[Record], Awaitable[None]],
+        evict: Callable[[Record], Awaitable[None]],
     ) -> None:
         self.open = Line(mor, OPEN_STATES, "open", "close, finish or reset one", turns=True)
         self.active = Line(mar, ACTIVE_STATES, "active", "finish or reset one")
         self._learn = learn
-        self._close = close
+        self._evict = evict
 
     def holders(self) -> list[ZoneHolder]:
         """The zones that are open."""
@@ -111,7 +111,7 @@ class Resources:
             if record.zs is not ZoneState.EXPLICITLY_OPENED or not record.known:
                 self.open.vacate(record)
                 try:
-                    await self._close(record)
+                    await self._evict(record)
                 finally:
                     self.open.vacated(record)
                 return True

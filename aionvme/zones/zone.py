@@ -107,7 +107,7 @@ class Zone:
             except UsageError:
                 raise
             except BaseException:
-                record.known = False
+                record.doubt()
                 raise
             finally:
                 record.gate.leave()
@@ -146,7 +146,7 @@ class Zone:
                 except UsageError:
                     raise
                 except BaseException:
-                    record.known = False
+                    record.doubt()
                     raise
                 record.advance(record.written + nlb)
         except NvmeError as error:
@@ -208,8 +208,7 @@ class Zone:
             try:
                 await self._commands.write(index(slba), data, fua=fua)
             finally:
-                record.changes += 1
-                record.known = False  # whether it moved is the device's to say
+                record.doubt()  # whether it moved is the device's to say
                 record.gate.leave()
         except NvmeError as error:
             await self._book.mend(record, error)
