@@ -108,7 +108,7 @@ def _loss(ns: Namespace, name: str, rows: Sequence[ZoneRow], zones: Sequence[int
 
 async def _confirm(name: str, loss: str) -> None:
     """Ask on a terminal; raises UsageError unless the answer is yes, CommandLineError where there is nobody to ask."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         raise CommandLineError(f"{name}: {loss}: say so with --yes")
     print(f"{name}: {loss}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
     await readable(sys.stdin.fileno())
