@@ -28,6 +28,9 @@ CELL_WIDTH = 3
 PIPE_WIDTH, PIPE_LINES = 80, 40
 """The map in a pipe: columns, and zones that it has lines for. More have a cell each, however many they are."""
 
+LEGEND_LINES = 5
+"""Lines that explain the cells, at most."""
+
 LEAST_LINES = 4
 """Lines of cells that a terminal gets, however small it is."""
 
@@ -44,13 +47,14 @@ class ZoneMap:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
-        room = max(console.height - self._other_lines, LEAST_LINES) if console.is_terminal else PIPE_LINES
+        room = max(console.height - self._other_lines, 1) if console.is_terminal else PIPE_LINES
         lines = zone_map(self._rows[:room])
         if len(self._rows) <= room and Measurement.get(console, options, lines).maximum <= options.max_width:
             yield lines
         else:
             levels = LEVELS_ASCII if options.ascii_only else LEVELS
-            yield from self._grid(options.max_width, room if console.is_terminal else len(self._rows), levels)
+            room = max(room - LEGEND_LINES, LEAST_LINES) if console.is_terminal else len(self._rows)
+            yield from self._grid(options.max_width, room, levels)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """It takes what a terminal has."""

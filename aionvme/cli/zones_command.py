@@ -25,7 +25,7 @@ from aionvme.opening import open_namespace
 from aionvme.zones.display import ZoneRow, state_name
 from aionvme.zones.record import ACTIVE_STATES, OPEN_STATES
 
-OTHER_LINES = 14
+OTHER_LINES = 8
 """Lines of the page that are not the map, the shell's prompt among them."""
 
 CHANGES_SHOWN = 4

@@ -120,6 +120,14 @@ def test_thousands_of_zones_fit_a_terminal(tmp_path: Path) -> None:
     assert (int(row[0]) + cell * int(group)) == 1234 // int(group) * int(group)
 
 
+def test_sixteen_zones_have_lines_on_a_small_terminal() -> None:
+    """A page of 24 lines shows each zone of an ordinary emulated namespace by itself, and leaves a line for the prompt."""
+    status, output = on_terminal("zones", "emu:zns", LINES="24", NO_COLOR="1")
+    assert status == 0
+    assert output.count("0 of 1024 blocks") == 16
+    assert len(output.splitlines()) == 23
+
+
 @pytest.mark.parametrize(("part", "eighths"), [(0, 0), (1, 1), (100, 1), (250, 2), (500, 4), (999, 7), (1000, 8)])
 def test_fill_of_a_cell(part: int, eighths: int) -> None:
     """Something is never drawn as nothing, and not quite all never as all."""
