@@ -31,6 +31,7 @@ COMMANDS = {
     "demo": "append from many tasks at once to an emulated zoned namespace, and verify it all",
     "list": "the NVMe namespaces of this machine",
     "info": "what a namespace and its controller say of themselves",
+    "doctor": "what works here, what does not, and what to do about it",
     "zones": "a map of the zones: state and fill of each, and how many are open and active",
     "report": "the zone report as a table, JSON or CSV",
     "reset": "make zones empty",
@@ -40,13 +41,11 @@ COMMANDS = {
     "offline": "take read-only zones offline, for good",
     "append": "append stdin to a zone, and say where it was put",
     "read": "blocks of a namespace to stdout",
-    "doctor": "what works here, what does not, and what to do about it",
     "bench": "IOPS, latency and processor time over queue depth, size and pattern",
     "compare": "two saved runs of bench side by side",
     "trace": "what a traced run did: commands, latencies, zones, in numbers and as a figure",
     "replay": "carry out a trace once more, on any target, and put the two runs side by side",
 }
-
 
 MODULES = dict.fromkeys(("reset", "open", "close", "finish", "offline"), "manage")
 """What has no module of its own name."""
