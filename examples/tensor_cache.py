@@ -149,7 +149,7 @@ def draw(batches: list[int], rates: list[dict[str, float]], target: str, file: s
     axes.set_xticks(batches, map(str, batches))
     axes.set_ylim(bottom=0)
     axes.set(
-        xlabel="blocks asked for at once, of which those that are there are read",
+        xlabel="blocks asked for at once (hits are read)",
         ylabel=f"MiB/s of blocks of {BLOCK_BYTES >> 10} KiB",
     )
     axes.set_title(target, fontsize=8)
