@@ -163,10 +163,10 @@ def draw(fills: list[float], curves: dict[str, list[float]], target: str, file: 
 
 async def main(target: str, full: bool, file: str | None) -> None:
     """Write amplification for both policies, from half full to nearly full."""
-    fills = [0.5, 0.6, 0.7, 0.8, 0.85] if full else [0.6]
+    fills = [0.5, 0.6, 0.7, 0.8, 0.85] if full else [0.5]
     curves: dict[str, list[float]] = {name: [] for name in POLICIES}
     async with aionvme.open(target) as ns:
-        nr_zones = min(32 if full else 12, ns.nr_zones)
+        nr_zones = min(32 if full else 10, ns.nr_zones)
         print("fill  policy        keys  write amplification  changes/s")
         for fill in fills:
             for name, policy in POLICIES.items():

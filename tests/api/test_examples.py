@@ -66,9 +66,9 @@ def test_kv_store(place: Place) -> None:
     """Those keys have a value whose last change was no fiftieth one, and what is written is at least what was put."""
     lines = run("kv_store.py", place.zns).splitlines()
     rows = [line.split() for line in lines[1:-1]]
-    assert [row[0] for row in rows] == ["60%", "60%"]
+    assert [row[0] for row in rows] == ["50%", "50%"]
     for *_, keys, amplification, rate in rows:
-        assert int(keys) == keys_left(round(0.6 * 12 * 32))
+        assert int(keys) == keys_left(round(0.5 * 10 * 32))
         assert float(amplification) >= 1
         assert float(rate) > 0
     assert lines[-1] == "every key had its newest value, also after recovery from the zones alone"
@@ -79,7 +79,7 @@ def keys_left(n: int) -> int:
     random = np.random.default_rng(1)
     popularity = 1 / random.permutation(np.arange(1, n + 1)) ** 0.99
     last = np.arange(n)
-    for version, key in enumerate(random.choice(n, 12 * 32, p=popularity / popularity.sum()), n):
+    for version, key in enumerate(random.choice(n, 10 * 32, p=popularity / popularity.sum()), n):
         last[key] = version
     return int((last % 50 != 0).sum())
 
