@@ -45,6 +45,8 @@ class LogZone:
         self.zcap = 0
         self.given = 0
         self.in_flight = 0
+        self.lost = False
+        """It can be neither written to nor reset any more."""
         self.live: dict[tuple[int, int], Extent] = {}
         """The frames of records that are in the log, by sequence and offset."""
         self.newest = 0
@@ -131,12 +133,13 @@ class Space:
 
     def reclaimable(self) -> list[LogZone]:
         """Those that nothing more is put into."""
-        return [zone for zone in self.zones.values() if not zone.room and not zone.in_flight]
+        return [zone for zone in self.zones.values() if not (zone.room or zone.in_flight or zone.lost)]
 
     def reclaimed(self, zone: LogZone) -> None:
         """It is empty again."""
         if zone in self._lanes:
             self._lanes.remove(zone)
+        self.suspects.discard(zone)
         zone.begin()
         self._room += zone.room
         zone.newest = 0

@@ -9,9 +9,9 @@ from typing import NamedTuple, Self, SupportsIndex
 import anyio
 import anyio.lowlevel
 
-from aionvme.buffers import Buffer
+from aionvme.buffers import Buffer, span_of
 from aionvme.driver.limiter import Limiter
-from aionvme.errors import UsageError, ZoneBoundaryError, ZoneFullError, ZoneOfflineError, ZoneReadOnlyError
+from aionvme.errors import NvmeError, UsageError, ZoneBoundaryError, ZoneFullError, ZoneOfflineError, ZoneReadOnlyError
 from aionvme.log.errors import DamagedRecordError, LogFullError
 from aionvme.log.frame import HEADER_LEN_BYTES, Frame, decode_frame, encode_frame, frame_blocks
 from aionvme.log.scan import Found, scan
@@ -169,7 +169,7 @@ class ZoneLog:
         Raises LogFullError where there is not as much room, with nothing written. After another error, or where the task is
         cancelled, the record is not in the log, but recovery may find it.
         """
-        payload = memoryview(data).cast("B")  # type: ignore[arg-type]  # numpy declares the protocol from Python 3.12 on
+        payload = _bytes_of(data)
         sequence, self._next = self._next, self._next + 1
         if self._space.suspects:
             await self._finish_stuck()
@@ -212,9 +212,12 @@ class ZoneLog:
         """
         async with self._reclaiming:
             await self._finish_stuck()
-            usage = policy(self.usage())
+            offered = self.usage()
+            usage = policy(offered)
             if usage is None:
                 return None
+            if usage not in offered:
+                raise UsageError(f"the policy chose {usage!r}, which is none of the zones that it was asked about")
             zone = self._space.zones[usage.zone.zslba]
             live = list(zone.live.items())
             await side_by_side(
@@ -222,7 +225,11 @@ class ZoneLog:
             )
             if not self._fua:
                 await self._ns.flush()  # a copy must not be less safe than what it is a copy of
-            await zone.zone.reset()
+            try:
+                await zone.zone.reset()
+            except NvmeError:
+                zone.lost = True  # worn out, or offline: the next call chooses another
+                raise
             self._space.reclaimed(zone)
             return usage
 
@@ -314,9 +321,12 @@ class ZoneLog:
         blocks = encode_frame(frame, self._ns.lba_size)
         try:
             lba = await zone.zone.append(blocks, fua=self._fua)
-        except _REFUSED:
+        except _REFUSED as refusal:
             self._space.seal(zone)
-            others = self._place(frame, reclaiming=reclaiming)
+            try:
+                others = self._place(frame, reclaiming=reclaiming)
+            except LogFullError:
+                raise refusal from None  # other parts may have been written already
             parts += others
             return [extent for other in others for extent in await self._write_part(other, parts, reclaiming)]
         return [Extent(lba, len(blocks) // self._ns.lba_size, frame.offset, len(frame.payload))]
@@ -324,12 +334,13 @@ class ZoneLog:
     async def _finish_stuck(self) -> None:
         for zone in self._space.stuck():
             await zone.zone.refresh()
-            if zone.zone.zs in ACTIVE_STATES:
+            if zone in self._space.stuck() and zone.zone.zs in ACTIVE_STATES:
                 await zone.zone.finish()
             self._space.suspects.discard(zone)
 
     async def _recover(self) -> None:
         zones = list(self._space.zones.values())
+        await self._ns.zones.refresh()
         found = await side_by_side(self._in_flight, [partial(self._scan, zone) for zone in zones])
         if self.damaged_blocks and not any(found):
             raise UsageError("the zones were written to, and hold nothing of a log: they are somebody else's")
@@ -345,12 +356,24 @@ class ZoneLog:
                     self._space.put(sequence, extent)
 
     async def _scan(self, zone: LogZone) -> list[Found]:
-        await zone.zone.refresh()
+        zone.lost = zone.zone.zs in (ZoneState.READ_ONLY, ZoneState.OFFLINE)
         if zone.zone.zs is ZoneState.OFFLINE:
             return []
         found, damaged = await scan(self._ns, zone.zone)
         self.damaged_blocks += damaged
         return found
+
+
+def _bytes_of(data: Buffer) -> memoryview:
+    """What a buffer holds; it may be nothing. Raises UsageError where it is no contiguous memory of plain data."""
+    try:
+        view = memoryview(data)  # type: ignore[arg-type]  # numpy declares the protocol from Python 3.12 on
+        if not view.nbytes:
+            return memoryview(b"")
+    except (TypeError, ValueError, BufferError):
+        pass
+    span_of(data, writable=False)
+    return memoryview(data).cast("B")  # type: ignore[arg-type]
 
 
 def _whole(found: list[Found]) -> tuple[Extent, ...] | None:

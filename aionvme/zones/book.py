@@ -44,12 +44,11 @@ class ZoneBook:
 
     def forget(self, zslba: int | None) -> None:
         """Something is done to a zone, None for all of them, past what is noted here."""
-        if zslba is not None:
-            self.record(zslba).doubt()
-            return
-        self._report = None
-        for record in self._records.values():
+        if zslba is None:
+            self._report = None
+        for record in list(self._records.values()) if zslba is None else [self.record(zslba)]:
             record.doubt()
+            self.resources.settle(record)  # who waits may look whether there is a place now
 
     async def refresh(self) -> None:
         """Ask the device for all zones. What completions say meanwhile is newer, and stays."""

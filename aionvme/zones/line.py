@@ -84,7 +84,7 @@ class Line:
         """The zone's state has changed, or is in doubt: then it keeps its place."""
         hold = self.holds.get(record)
         if hold is None:
-            if record.zs in self._states or not record.known:
+            if record.known and record.zs in self._states:
                 self.holds[record] = Hold(None)
         elif not hold.users:
             if record.known and record.zs not in self._states:
@@ -127,7 +127,8 @@ class Line:
     def vacated(self, record: Record) -> None:
         """Its state is another now, or it keeps its place after all."""
         self._vacating -= 1
-        self.settle(record)
+        if record.zs in self._states or not record.known:
+            self.holds.setdefault(record, Hold(None))
         self._serve()
 
     def _free(self) -> bool:

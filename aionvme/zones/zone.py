@@ -9,12 +9,12 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from aionvme.buffers import Buffer
+from aionvme.buffers import Buffer, span_of
 from aionvme.errors import NvmeError, UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.commands import Commands
-from aionvme.zones.record import Record
+from aionvme.zones.record import NO_WRITE_POINTER, Record
 
 
 class Zone:
@@ -95,15 +95,20 @@ class Zone:
         Appends of many tasks are in flight together.
         """
         record = self._record
+        nlb = self._blocks_in(data)
         record.ours = True
         if not record.known:
             await self._book.find_out(record)
+        if record.known and record.zs in NO_WRITE_POINTER:
+            async with record.gate.alone():
+                if record.known and record.zs in NO_WRITE_POINTER:
+                    return await self._refused(data)
         await self._book.resources.admit(record)
         try:
             await record.gate.enter()
             try:
                 lba = await self._commands.zone_append(record.zslba, data, fua=fua)
-                record.advance(lba - record.zslba + self._blocks_in(data))
+                record.advance(lba - record.zslba + nlb)
             except UsageError:
                 raise
             except BaseException:
@@ -125,7 +130,10 @@ class Zone:
         is not as much room, or where the zone has a random write area: :meth:`write_zrwa`.
         """
         record = self._record
+        nlb = self._blocks_in(data)
         record.ours = True
+        if record.known:
+            self._check_room(nlb)
         await self._book.resources.admit(record)
         try:
             async with record.gate.alone():
@@ -135,11 +143,7 @@ class Zone:
                     raise UsageError(
                         f"the zone at {record.zslba:#x} has a random write area: say where, with write_zrwa()"
                     )
-                nlb = self._blocks_in(data)
-                if nlb > self.room:
-                    raise UsageError(
-                        f"{nlb} blocks to write: the zone at {record.zslba:#x} is {record.zs.name} and has room for {self.room}"
-                    )
+                self._check_room(nlb)
                 slba = record.zslba + record.written
                 try:
                     await self._commands.write(slba, data, fua=fua)
@@ -148,7 +152,7 @@ class Zone:
                 except BaseException:
                     record.doubt()
                     raise
-                record.advance(record.written + nlb)
+                record.advance(slba - record.zslba + nlb)
         except NvmeError as error:
             await self._book.mend(record, error)
             raise
@@ -161,11 +165,7 @@ class Zone:
     ) -> NDArray[np.uint8]:
         """Read blocks of this zone, as :meth:`aionvme.Namespace.read` does. Raises UsageError where they are not."""
         slba, nlb = index(slba), index(nlb)
-        zslba, zsze = self._record.zslba, self._commands.zsze
-        if not zslba <= slba or slba + nlb > zslba + zsze:
-            raise UsageError(
-                f"{nlb} blocks at LBA {slba:#x} are not all of the zone's, {zslba:#x} to {zslba + zsze - 1:#x}"
-            )
+        self._check_range(slba, nlb)
         return await self._commands.read(slba, nlb, into=into, fua=fua)
 
     async def open(self, *, zrwa: bool = False) -> None:
@@ -201,12 +201,14 @@ class Zone:
         Writes of many tasks are in flight together. Where the pointer is then, :meth:`refresh` tells.
         """
         record = self._record
+        slba = index(slba)
+        self._check_range(slba, self._blocks_in(data))
         record.ours = True
         await self._book.resources.admit(record)
         try:
             await record.gate.enter()
             try:
-                await self._commands.write(index(slba), data, fua=fua)
+                await self._commands.write(slba, data, fua=fua)
             finally:
                 record.doubt()  # whether it moved is the device's to say
                 record.gate.leave()
@@ -225,6 +227,10 @@ class Zone:
             async with record.gate.alone():
                 if not record.known:
                     await self._book.look_up(record)
+                if not 1 <= nlb <= self.room:
+                    raise UsageError(
+                        f"nlb = {nlb}: the zone at {record.zslba:#x} has room for {self.room}, counted from 1"
+                    )
                 written = record.written + nlb
                 await self._commands.flush_zrwa(record.zslba + written - 1)
                 record.advance(written)
@@ -295,6 +301,34 @@ class Zone:
         finally:
             self._book.resources.settle(record)
 
+    async def _refused(self, data: Buffer) -> int:
+        """Have the device say why it takes nothing more, which needs no resources."""
+        try:
+            lba = await self._commands.zone_append(self._record.zslba, data)
+        except NvmeError as error:
+            await self._book.mend(self._record, error)
+            raise
+        self._record.doubt()  # somebody else has reset it
+        return lba
+
+    def _check_room(self, nlb: int) -> None:
+        if nlb > self.room:
+            raise UsageError(
+                f"{nlb} blocks to write: the zone at {self.zslba:#x} is {self.zs.name} and has room for {self.room}"
+            )
+
+    def _check_range(self, slba: int, nlb: int) -> None:
+        zslba, zsze = self._record.zslba, self._commands.zsze
+        if not zslba <= slba or slba + nlb > zslba + zsze:
+            raise UsageError(
+                f"{nlb} blocks at LBA {slba:#x} are not all of the zone's, {zslba:#x} to {zslba + zsze - 1:#x}"
+            )
+
     def _blocks_in(self, data: Buffer) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]  # numpy declares the protocol from Python 3.12 on
-        return view.nbytes // self._commands.lba_size
+        len_bytes = span_of(data, writable=False).len_bytes
+        nlb, rest = divmod(len_bytes, self._commands.lba_size)
+        if rest or not nlb:
+            raise UsageError(
+                f"{len_bytes} bytes of data: not a multiple of the logical block, {self._commands.lba_size}"
+            )
+        return nlb
