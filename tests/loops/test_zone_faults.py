@@ -222,3 +222,21 @@ async def test_a_log_wider_than_zones_may_be_active() -> None:
     async with aionvme.open("emu:zns?zones=8&zone_size=1MiB&mor=2&mar=2") as ns:
         with pytest.raises(UsageError, match="at most 2"):
             await ZoneLog.create(ns, width=3)
+
+
+async def test_a_hundred_tasks_on_fifty_zones() -> None:
+    """Six zones may be open: appends and writes of all tasks succeed, and each zone has what its two tasks put there."""
+    async with aionvme.open("emu:zns?zones=60&zone_size=1MiB&mor=6&latency=20us-200us&seed=4") as ns:
+
+        async def work(task: int) -> None:
+            zone = ns.zones[task % 50]
+            for _ in range(20):
+                await (zone.append(BLOCK) if task < 50 else zone.write(BLOCK * 2))
+
+        async with anyio.create_task_group() as tasks:
+            for task in range(100):
+                tasks.start_soon(work, task)
+        assert [zone.written for zone in ns.zones] == [60] * 50 + [0] * 10
+        assert await ns.zones.check() == []
+        counters = ns.zone_counters()
+        assert counters["implicit_closes"].sum() == 0  # the device had to close none itself
