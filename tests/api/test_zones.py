@@ -11,7 +11,7 @@ import pytest
 
 import aionvme
 from aionvme import ZoneState
-from tests.conftest import Place
+from tests.conftest import EMULATED, IN_VM, Place, guest
 
 pytestmark = pytest.mark.anyio
 
@@ -348,6 +348,8 @@ async def test_a_limited_namespace_shares_the_zones(zns: aionvme.Namespace) -> N
     assert limited.zones[2] == zns.zones[2]
 
 
+# Not through the polled queue: Linux 6.1 may crash where polled commands fail while others are in flight.
+@pytest.mark.parametrize("place", [guest()[0] if IN_VM else EMULATED], ids=lambda place: place.queue)
 async def test_random_use(zns: aionvme.Namespace) -> None:
     """Tasks that do anything with any zone, and are cancelled at any time: no limit is hit, nobody hangs, and in the end what
     is known is what the device says, once what is in doubt was looked up."""
