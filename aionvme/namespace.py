@@ -74,7 +74,7 @@ class Namespace(ZoneCommands, BatchCommands):
         self._limiter = limiter
         short = limiter is None and not geometry.separate_metadata
         zoned = geometry.zoned
-        self._book = book or (ZoneBook(self) if zoned else None)
+        self._book = book or (ZoneBook(self, geometry) if zoned else None)
         self._zones = Zones(self, self._book) if self._book else None
         self._launch = Mover(
             io.flights,

@@ -223,8 +223,8 @@ class ZoneLog:
             await side_by_side(
                 self._in_flight, [partial(self._move_whole, sequence, extent) for (sequence, _), extent in live]
             )
-            if not self._fua:
-                await self._ns.flush()  # a copy must not be less safe than what it is a copy of
+            # A copy must not be less safe than what it is a copy of; recovery may have found one that was made without FUA.
+            await self._ns.flush()
             try:
                 await zone.zone.reset()
             except NvmeError:

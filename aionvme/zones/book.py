@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme.errors import NvmeError, TooManyActiveZonesError, TooManyOpenZonesError
+from aionvme.geometry import Geometry
 from aionvme.nvme.opcodes import ZoneState
 from aionvme.zones.commands import Commands
 from aionvme.zones.record import ACTIVE_STATES, OPEN_STATES, Record
@@ -26,7 +27,8 @@ class ZoneDifference(NamedTuple):
 class ZoneBook:
     """The records of a namespace's zones. One for each queue, also where limited namespaces share it."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, geometry: Geometry) -> None:
+        self.geometry = geometry
         self._commands = commands
         self._zsze = commands.zsze
         self._report: NDArray[np.void] | None = None

@@ -16,10 +16,6 @@ class Commands(Protocol):
         """What was opened."""
 
     @property
-    def lba_size(self) -> int:
-        """Bytes of data in a logical block."""
-
-    @property
     def zsze(self) -> int:
         """Size of every zone in logical blocks."""
 

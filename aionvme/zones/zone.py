@@ -126,8 +126,9 @@ class Zone:
     async def write(self, data: Buffer, *, fua: bool = False) -> int:
         """Write whole blocks at the write pointer, of any length; gives their LBA.
 
-        Writes of many tasks go one after the other, in the order in which they were called for. Raises UsageError where there
-        is not as much room, or where the zone has a random write area: :meth:`write_zrwa`.
+        Writes of many tasks go one after the other, in the order in which they were called for, unless some of them had to wait
+        for an open or active zone. Raises UsageError where there is not as much room, or where the zone has a random write
+        area: :meth:`write_zrwa`.
         """
         record = self._record
         nlb = self._blocks_in(data)
@@ -325,10 +326,4 @@ class Zone:
             )
 
     def _blocks_in(self, data: Buffer) -> int:
-        len_bytes = span_of(data, writable=False).len_bytes
-        nlb, rest = divmod(len_bytes, self._commands.lba_size)
-        if rest or not nlb:
-            raise UsageError(
-                f"{len_bytes} bytes of data: not a multiple of the logical block, {self._commands.lba_size}"
-            )
-        return nlb
+        return self._book.geometry.blocks_in(span_of(data, writable=False).len_bytes)

@@ -238,21 +238,28 @@ async def test_an_open_zone_is_closed_for_another(zns: aionvme.Namespace) -> Non
 
 
 async def test_busy_zones_take_turns(zns: aionvme.Namespace) -> None:
-    """Three tasks write to each of six zones without a pause; one of a seventh and an eighth gets its turn all the same."""
+    """Three tasks write to each of six zones without a pause; one of a seventh and an eighth gets its turn before any of them is
+    done."""
     await zns.zones.refresh()
+    appended, done = 0, []
 
     async def keep_busy(zone: aionvme.Zone) -> None:
+        nonlocal appended
         for _ in range(CAPACITY // 3):
             await zone.append(blocks(1))
+            appended += 1
+        done.append(zone)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for zone in zns.zones[:MOR]:
                 for _ in range(3):
                     tasks.start_soon(keep_busy, zone)
-            await anyio.sleep(0.02)
+            while appended < 60:
+                await anyio.lowlevel.checkpoint()
             for zone in zns.zones[6:8]:
                 await zone.append(blocks(1))
+            assert not done
             tasks.cancel_scope.cancel()
     await zns.zones[7].refresh()  # it may have been about to be closed for one of the others
     assert zns.zones[7].written == 1

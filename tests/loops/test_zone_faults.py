@@ -1,6 +1,8 @@
 """Zones and the log where things cross each other: cancellations, refusals, reports that are out of date, zones freed past their
 objects. Each of these lost a record, a place or the right write pointer once."""
 
+from pathlib import Path
+
 import anyio
 import pytest
 
@@ -96,6 +98,23 @@ async def test_cancelled_reclaims_do_not_use_up_the_room() -> None:
         assert {record.sequence for record in log} == kept
         for sequence in kept:
             assert await log.read(sequence) == APPEND
+
+
+@pytest.mark.parametrize("fua", [False, True])
+async def test_what_is_to_survive_a_loss_of_power(tmp_path: Path, fua: bool) -> None:
+    """With ``fua`` each append has Force Unit Access (dword 12, bit 30), without it none; copies are flushed before their
+    original is reset, either way."""
+    async with aionvme.open("emu:zns?zones=4&zone_size=1MiB", trace=tmp_path / "run.npy") as ns:
+        log = await ZoneLog.create(ns, spare=1, fua=fua)
+        records = [await log.append(APPEND) for _ in range(10)]
+        log.discard(records[0])
+        await log.reclaim()
+    trace = aionvme.load_trace(tmp_path / "run.npy")
+    appends = trace[trace["opcode"] == 0x7D]
+    assert len(appends) == 10 + 7
+    assert set((appends["cdw12"] >> 30 & 1).tolist()) == {int(fua)}
+    assert trace["opcode"][-3:].tolist() == [0x7D, 0x00, 0x79]  # the last copy, Flush, Zone Management Send
+    assert trace["action"][-1] == 4  # reset
 
 
 async def test_a_worn_out_zone_is_not_offered_again() -> None:
