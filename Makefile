@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 
 test: lint test-host test-vm
 	@echo "== tests by path"
-	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/pure.json $(RESULTS)/guest.json
+	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/pure.json $(RESULTS)/guest-*.json
 
 lint: $(VENV)/.test
 	@echo "== ruff and mypy"
@@ -41,7 +41,7 @@ test-vm: $(VENV)/.test
 	@echo "== the API tests in a virtual machine, against a real NVMe driver and QEMU's controller"
 	@mkdir -p $(RESULTS)
 	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --timeout 1800 -- \
-		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api tests/guest
 
 # The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.
 test-raw: $(VENV)/.test

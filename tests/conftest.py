@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import aionvme
-from aionvme.devices import driver_parameter, generic_devices
+from aionvme.devices import driver_parameter, generic_devices, kernel_version
 from aionvme.driver import fast
 from aionvme.queues.attach import QueueChoice
 
@@ -112,8 +112,24 @@ async def zns(place: Place) -> AsyncIterator[aionvme.Namespace]:
         yield ns
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say of each test which path it takes, for the count at the end."""
+NEEDS: dict[str, str] = {}
+"""Features that the running kernel is too old for, and from which Linux on there are."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the marker."""
+    config.addinivalue_line("markers", "feature(name, since=(0, 0)): what a test is about, and what Linux that needs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the kernel is too old for, and say of each test which path it takes, and what it is about."""
+    too_new = [item for item in items if IN_VM and _since(item) > kernel_version()]
+    for item in too_new:
+        for mark in item.iter_markers("feature"):
+            NEEDS[mark.args[0]] = "{}.{}".format(*_since(item))
+    config.hook.pytest_deselected(items=too_new)
+    items[:] = [item for item in items if item not in set(too_new)]
     for item in items:
         place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
         if place is not None:
@@ -127,19 +143,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not fast.IN_C:
             path += ", pure Python"
         item.user_properties.append(("path", path))
+        for mark in item.iter_markers("feature"):
+            item.user_properties.append(("feature", mark.args[0]))
+
+
+def _since(item: pytest.Item) -> tuple[int, int]:
+    return max((mark.kwargs.get("since", (0, 0)) for mark in item.iter_markers("feature")), default=(0, 0))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many tests passed on which path, and leave the numbers for the whole run's summary."""
-    counts: dict[str, Counter[str]] = {}
+    """Print how many tests passed on which path; leave that, and the outcomes by feature and path, to be summed up."""
+    paths: dict[str, Counter[str]] = {}
+    features: dict[str, dict[str, Counter[str]]] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
-            path = dict(getattr(report, "user_properties", ())).get("path")
-            if path is not None:
-                counts.setdefault(path, Counter())[outcome] += 1
+            properties = getattr(report, "user_properties", ())
+            path = dict(properties).get("path")
+            if path is None:
+                continue
+            paths.setdefault(path, Counter())[outcome] += 1
+            for name, value in properties:
+                if name == "feature":
+                    features.setdefault(value, {}).setdefault(path, Counter())[outcome] += 1
     terminalreporter.section("paths")
-    for path, numbers in sorted(counts.items()):
+    for path, numbers in sorted(paths.items()):
         terminalreporter.line(f"{path}: " + ", ".join(f"{n} {outcome}" for outcome, n in numbers.items()))
     if directory := os.environ.get("AIONVME_VM_RESULTS"):
-        name = "raw.json" if RAW else "guest.json" if IN_VM else "host.json" if fast.IN_C else "pure.json"
-        Path(directory, name).write_text(json.dumps(counts))
+        kernel = "{}.{}".format(*kernel_version())
+        name = "raw" if RAW else f"guest-{kernel}" if IN_VM else "host" if fast.IN_C else "pure"
+        results = {"release": os.uname().release, "paths": paths, "features": features, "needs": NEEDS}
+        Path(directory, f"{name}.json").write_text(json.dumps(results))

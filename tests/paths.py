@@ -7,17 +7,21 @@ from pathlib import Path
 WHERE = {
     "host": "on this machine",
     "pure": "on this machine",
-    "guest": "in the virtual machine",
     "raw": "in the virtual machine, kernel with raw queues",
 }
+
+
+def where(file: Path) -> str:
+    """Where the tests ran whose counts are in a file."""
+    return WHERE.get(file.stem) or f"in the virtual machine, Linux {file.stem.removeprefix('guest-')}"
 
 
 def main(files: list[str]) -> None:
     """Print the counts of each run."""
     for file in map(Path, files):
-        for path, counts in sorted(json.loads(file.read_text()).items()):
+        for path, counts in sorted(json.loads(file.read_text())["paths"].items()):
             numbers = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-            print(f"   {path:36} {WHERE[file.stem]:24} {numbers}")
+            print(f"   {path:36} {where(file):36} {numbers}")
 
 
 if __name__ == "__main__":
