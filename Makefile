@@ -37,10 +37,14 @@ test-host: $(VENV)/.test
 	@AIONVME_PURE=1 AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m pytest -q tests/api tests/loops tests/native \
 		--deselect tests/native/test_core_c.py --deselect tests/native/test_ring_queue.py
 
-test-vm: $(VENV)/.test
-	@echo "== the API tests in a virtual machine, against a real NVMe driver and QEMU's controller"
+# The kernels of Debian's that there are: 6.1, 6.12, newest. `make test-vm KERNEL=6.12` takes one of them.
+KERNEL := 6.1 newest
+test-vm: $(addprefix test-vm-,$(KERNEL))
+
+test-vm-%: $(VENV)/.test
+	@echo "== the API in a virtual machine, against a real NVMe driver and QEMU's controller: Linux $*"
 	@mkdir -p $(RESULTS)
-	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --timeout 1800 -- \
+	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --kernel $* --timeout 1800 -- \
 		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api tests/guest
 
 # The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.

@@ -5,8 +5,8 @@ queues (``_native/kernel``), and runs COMMAND in it, with the host's files (read
 project root as working directory.  From Python: `tests.vm.bed.run_in_vm`.
 
 - `devices`   the NVMe controllers and their namespaces: the place to look at first
-- `kernel`    gets the kernel and what it boots with: `debian` fetches Debian's into the cache, of
-              which `vmlinux` takes the image apart and `modules` the rest
+- `kernel`    gets the kernel and what it boots with: `debian` fetches Debian's into the cache, from
+              whatever suite of its `archive`; `vmlinux` takes the image apart, `modules` the rest
 - `initramfs` busybox, ``init.sh``, which is all that runs before the command, and a few modules
 - `qemu`      the emulator's command line
 - `bed`       puts these together: boot, stream the output, hand back the exit code

@@ -26,8 +26,8 @@ def main() -> int:
         "--kernel",
         default=KERNELS[0],
         metavar="KERNEL",
-        help=f"{', '.join(KERNELS)} (ours, with raw queues: builds it), or a bzImage made by _native/kernel/build with other "
-        f"options (default: {KERNELS[0]})",
+        help=f"{', '.join(KERNELS)} (Debian's, the last one ours, with raw queues: builds it), or a bzImage made by "
+        f"_native/kernel/build with other options (default: {KERNELS[0]})",
     )
     parser.add_argument("--cpus", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--polled-queues", type=int, default=2, metavar="N", help="default: 2")

@@ -44,9 +44,8 @@ def run_in_vm(
     """Run ``command`` in a guest, in the project root, and return its exit code.
 
     What it prints goes to ``output`` (stdout by default) while it runs.  ``kernel`` is a series of Debian's, "raw", or
-    the path of a bzImage (`kernel.boot_files`); With ``icount`` the guest's
-    clock counts instructions.  ``timeout``, in seconds, is for the run as a whole, but not for fetching or building the
-    kernel.
+    the path of a bzImage (`kernel.boot_files`).  With ``icount`` the guest's clock counts instructions.  ``timeout``, in
+    seconds, is for the run as a whole, but not for fetching or building the kernel.
 
     Raises `VmError` if the machine fails rather than the command, also if its kernel warned of something.
     """

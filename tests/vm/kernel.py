@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .archive import unpack
 from .cache import PROJECT, publish
-from .debian import SERIES, fetch_packages, unpack
+from .debian import SERIES, fetch_kernel
 from .errors import VmError
 from .initramfs import BUSYBOX, INIT, archive
 from .modules import Modules
@@ -56,13 +57,13 @@ def boot_files(kernel: str, root: Path) -> BootFiles:
 
 
 def _debian(series: str, root: Path) -> BootFiles:
-    packages = fetch_packages(series, root)
+    packages = fetch_kernel(series, root)
 
     def fill(folder: Path) -> None:
         with TemporaryDirectory(dir=root, prefix="unfinished-") as scratch:
             tree = Path(scratch)
             unpack(packages, tree)
-            (image,) = (tree / "boot").glob("vmlinuz-*")
+            (image,) = tree.glob("**/vmlinuz*")
             (folder / "vmlinux").write_bytes(extract_vmlinux(image.read_bytes()))
             (folder / "initramfs").write_bytes(archive(Modules(tree)))
 

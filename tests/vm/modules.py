@@ -14,7 +14,7 @@ class Modules:
     """The modules of the kernel unpacked in ``tree``; each is handed out once."""
 
     def __init__(self, tree: Path) -> None:
-        (release,) = (tree / "lib" / "modules").iterdir()
+        (release,) = (path for lib in ("lib", "usr/lib") for path in tree.glob(f"{lib}/modules/*"))
         self._files = {_name(path): path for path in (release / "kernel").rglob("*.ko*")}
         built_in = (release / "modules.builtin").read_text().split()
         self._done = {_name(Path(line)) for line in built_in}
