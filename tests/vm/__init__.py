@@ -8,7 +8,7 @@ project root as working directory.  From Python: `tests.vm.bed.run_in_vm`.
 - `kernel`    gets the kernel and what it boots with: `debian` fetches Debian's into the cache, from
               whatever suite of its `archive`; `vmlinux` takes the image apart, `modules` the rest
 - `initramfs` busybox, ``init.sh``, which is all that runs before the command, and a few modules
-- `qemu`      the emulator's command line
+- `emulator`  which QEMU runs it, and `qemu` its command line
 - `bed`       puts these together: boot, stream the output, hand back the exit code
 - `console`   the kernel's log, in which a warning is a failure
 

@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from .cache import PROJECT, cache_root
 from .console import complaint, new_log, oopsed
-from .devices import CONTROLLERS
+from .devices import CONTROLLERS, FDP
+from .emulator import hosts, newer
 from .errors import BootOopsError, VmError
 from .kernel import boot_files
 from .qemu import Folders, Machine, check_host, command_line
@@ -61,7 +62,10 @@ def run_in_vm(
         raise VmError("Debian's kernels have no raw queues: choose kernel raw")
     results = Path(os.environ.get("AIONVME_VM_RESULTS") or root / "results").absolute()
     results.mkdir(parents=True, exist_ok=True)
-    machine = Machine(cpus, polled_queues, raw_queues, icount, CONTROLLERS)
+    # The oldest kernels with an old QEMU, the newer ones with one that can do more.
+    emulator = newer(root) if boot.new else hosts()
+    controllers = (*CONTROLLERS, FDP) if emulator.has_fdp else CONTROLLERS
+    machine = Machine(cpus, polled_queues, raw_queues, icount, controllers, emulator)
 
     def attempt() -> int:
         with TemporaryDirectory(prefix="aionvme-vm-") as scratch:

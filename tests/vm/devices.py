@@ -94,18 +94,29 @@ class Controller:
     namespaces: tuple[Namespace, ...]
     mdts: int
     zasl: int = 0
+    placement: tuple[int, int] | None = None
+    """Flexible Data Placement: the size of a reclaim unit, and how many reclaim unit handles there are, all in each namespace."""
 
     def arguments(self, images: Path) -> Iterator[str]:
         """Create the namespaces' (sparse) images and yield QEMU's arguments."""
+        subsystem = ""
+        if self.placement is not None:
+            size, handles = self.placement
+            yield "-device"
+            yield f"nvme-subsys,id={self.name}-subsys,nqn={self.name},fdp=on,fdp.runs={size},fdp.nrg=1,fdp.nruh={handles}"
+            subsystem = f",subsys={self.name}-subsys"
         yield "-device"
-        yield f"nvme,id={self.name},serial={self.name},mdts={self.mdts},zoned.zasl={self.zasl}"
+        yield f"nvme,id={self.name},serial={self.name},mdts={self.mdts},zoned.zasl={self.zasl}{subsystem}"
         for namespace in self.namespaces:
             name = f"{self.name}n{namespace.nsid}"
             image = images / f"{name}.img"
             with image.open("wb") as file:
                 file.truncate(namespace.size)
             yield from ("-drive", ",".join([f"id={name}", *namespace.drive(image)]))
-            yield from ("-device", ",".join([f"nvme-ns,bus={self.name},drive={name}", *namespace.options()]))
+            options = [f"nvme-ns,bus={self.name},drive={name}", *namespace.options()]
+            if self.placement is not None:
+                options.append("fdp.ruhs=" + ";".join(map(str, range(self.placement[1]))))
+            yield from ("-device", ",".join(options))
 
 
 CONTROLLERS = (
@@ -144,4 +155,12 @@ CONTROLLERS = (
     ),
     # For whatever needs another controller, or takes one away.
     Controller(name="nvme1", namespaces=(Namespace(nsid=1, lba_size=512),), mdts=7),
+)
+
+# Where QEMU has Flexible Data Placement (8.0 and newer).
+FDP = Controller(
+    name="fdp",
+    namespaces=(Namespace(nsid=1, lba_size=4 * KIB, size=16 * MIB),),
+    mdts=7,
+    placement=(MIB, 4),
 )

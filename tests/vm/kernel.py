@@ -31,12 +31,13 @@ class BootFiles:
     """A kernel image and its initramfs.
 
     ``own`` is a kernel that ``_native/kernel/build`` made: it has raw queues, everything is built into it, and it never
-    patches its own code.
+    patches its own code.  ``new`` is one of Debian's after 6.1.
     """
 
     image: Path
     initramfs: Path
     own: bool
+    new: bool
 
 
 def boot_files(kernel: str, root: Path) -> BootFiles:
@@ -53,7 +54,7 @@ def boot_files(kernel: str, root: Path) -> BootFiles:
     def fill(folder: Path) -> None:
         (folder / "initramfs").write_bytes(archive())
 
-    return BootFiles(image, _cached(root, "built-in", fill) / "initramfs", own=True)
+    return BootFiles(image, _cached(root, "built-in", fill) / "initramfs", own=True, new=False)
 
 
 def _debian(series: str, root: Path) -> BootFiles:
@@ -68,7 +69,7 @@ def _debian(series: str, root: Path) -> BootFiles:
             (folder / "initramfs").write_bytes(archive(Modules(tree)))
 
     folder = _cached(root, packages.name, fill)
-    return BootFiles(folder / "vmlinux", folder / "initramfs", own=False)
+    return BootFiles(folder / "vmlinux", folder / "initramfs", own=False, new=series != "6.1")
 
 
 def _cached(root: Path, name: str, fill: Callable[[Path], None]) -> Path:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .devices import Controller, quoted
+from .emulator import Emulator
 from .errors import VmError
 from .initramfs import BUSYBOX
 from .kernel import BootFiles
-
-QEMU = "qemu-system-x86_64"
 
 _KVM_CREATE_VM = 0xAE01
 
@@ -29,6 +27,7 @@ class Machine:
     raw_queues: int | None
     icount: bool
     controllers: tuple[Controller, ...]
+    emulator: Emulator
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,8 @@ class Folders:
 
 def check_host() -> None:
     """Raise if a Debian package that this module needs is not installed."""
-    missing = []
-    if shutil.which(QEMU) is None:
-        missing.append("qemu-system-x86")
     if not BUSYBOX.exists():
-        missing.append("busybox-static")
-    if missing:
-        raise VmError(f"missing on this host: apt-get install {' '.join(missing)}")
+        raise VmError("missing on this host: apt-get install busybox-static")
 
 
 def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[str]:
@@ -57,7 +51,9 @@ def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[st
     return [
         # QEMU must not outlive us, whatever ends us.
         *("setpriv", "--pdeathsig", "KILL"),
-        *(QEMU, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
+        str(machine.emulator.program),
+        *[word for folder in machine.emulator.data for word in ("-L", str(folder))],
+        *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
         *("-M", "q35", *_accelerator(machine, boot), "-smp", str(machine.cpus), "-m", "2G"),
         *("-kernel", str(boot.image), "-initrd", str(boot.initramfs)),
         *("-append", " ".join(_kernel_arguments(machine, boot))),
