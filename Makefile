@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The commands that tests run find this environment first, as in an activated one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint test-host test-vm test-raw bench clean
+.PHONY: demo test lint test-host test-vm kernels test-raw bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/aionvme demo
@@ -22,6 +22,7 @@ demo: $(VENV)/.demo
 test: lint test-host test-vm
 	@echo "== tests by path"
 	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/pure.json $(RESULTS)/guest-*.json
+	@$(BIN)/python -m tests.features --check $(RESULTS)/guest-*.json
 
 lint: $(VENV)/.test
 	@echo "== ruff and mypy"
@@ -37,15 +38,23 @@ test-host: $(VENV)/.test
 	@AIONVME_PURE=1 AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m pytest -q tests/api tests/loops tests/native \
 		--deselect tests/native/test_core_c.py --deselect tests/native/test_ring_queue.py
 
-# The kernels of Debian's that there are: 6.1, 6.12, newest. `make test-vm KERNEL=6.12` takes one of them.
+# The kernels of Debian's that there are: 6.1, 6.12, newest. `make test-vm KERNEL=6.12` takes one of them. Two at a time, since an
+# emulated machine keeps one processor busy.
 KERNEL := 6.1 newest
-test-vm: $(addprefix test-vm-,$(KERNEL))
+test-vm: $(VENV)/.test
+	@rm -f $(RESULTS)/guest-*.json
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix guest-,$(KERNEL))
 
-test-vm-%: $(VENV)/.test
-	@echo "== the API in a virtual machine, against a real NVMe driver and QEMU's controller: Linux $*"
+guest-%:
+	@echo "== the API in a virtual machine, against a real NVMe driver and QEMU's controllers: Linux $*"
 	@mkdir -p $(RESULTS)
-	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --kernel $* --timeout 1800 -- \
+	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --kernel $* --timeout 2400 -- \
 		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api tests/guest
+
+# What works on which kernel, docs/kernels.md, from the tests on each of them.
+kernels:
+	@$(MAKE) --no-print-directory test-vm KERNEL="6.1 6.12 newest"
+	@$(BIN)/python -m tests.features $(RESULTS)/guest-*.json
 
 # The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.
 test-raw: $(VENV)/.test

@@ -131,11 +131,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=too_new)
     items[:] = [item for item in items if item not in set(too_new)]
     for item in items:
-        place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        place = params.get("place")
         if place is not None:
             path = f"{place.queue} queue"
         elif "raw" in item.path.parts:
             path = "raw queue"
+        elif "guest" in item.path.parts:
+            path = f"{params['queue']} queue" if "queue" in params else "QEMU's controllers"
         elif "native" in item.path.parts:
             path = "real ring on the host"
         else:

@@ -15,7 +15,7 @@ from aionvme.nvme import zoned as zoned_builders
 from aionvme.nvme.opcodes import ZoneSendAction
 from tests.conftest import Place
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("arrays of commands")]
 
 DICE = np.random.default_rng(20)
 

@@ -20,6 +20,7 @@ def blocks(ns: aionvme.Namespace, nlb: int) -> np.ndarray:
     return RANDOM.integers(0, 256, nlb * ns.lba_size, np.uint8)
 
 
+@pytest.mark.feature("read, write")
 async def test_what_is_written_is_read(nvm: aionvme.Namespace) -> None:
     """A read gives the bytes of the write before it, as a flat uint8 array."""
     data = blocks(nvm, 8)
@@ -30,6 +31,7 @@ async def test_what_is_written_is_read(nvm: aionvme.Namespace) -> None:
     assert np.array_equal(got, data)
 
 
+@pytest.mark.feature("read, write")
 @pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview", "2d array", "float array", "registered slice"])
 async def test_any_contiguous_buffer_is_written(nvm: aionvme.Namespace, kind: str) -> None:
     """Data may come in whatever holds it: the bytes arrive as they lie in memory."""
@@ -66,6 +68,7 @@ async def test_read_fills_the_buffer_it_was_given(nvm: aionvme.Namespace, kind: 
         assert (room[start + 2 * nvm.lba_size :] == 0xEE).all()
 
 
+@pytest.mark.feature("transfers of any length")
 @pytest.mark.parametrize("registered", [False, True])
 async def test_transfers_longer_than_one_command_are_split(nvm: aionvme.Namespace, registered: bool) -> None:
     """Three and a half times MDTS goes through one call, both ways, block for block."""
@@ -87,6 +90,7 @@ async def test_the_last_block_can_be_read(nvm: aionvme.Namespace) -> None:
     assert (await nvm.read(nvm.nsze - 1, 1)).size == nvm.lba_size
 
 
+@pytest.mark.feature("flush, forced unit access")
 async def test_flush_and_forced_unit_access(nvm: aionvme.Namespace) -> None:
     """Flush completes, and so do writes and reads that bypass caches."""
     data = blocks(nvm, 1)
@@ -129,6 +133,7 @@ async def test_commands_with_and_without_data_at_once(nvm: aionvme.Namespace) ->
     assert not (await nvm.read(3200, 100)).any()
 
 
+@pytest.mark.feature("compare")
 async def test_compare(nvm: aionvme.Namespace) -> None:
     """Equal data compares, different data raises Compare Failure: SCT 2, SC 85h. Whether DNR is set is the controller's."""
     data = blocks(nvm, 2)
@@ -140,6 +145,7 @@ async def test_compare(nvm: aionvme.Namespace) -> None:
     assert (caught.value.sct, caught.value.sc) == (2, 0x85)
 
 
+@pytest.mark.feature("write zeroes")
 async def test_write_zeroes(nvm: aionvme.Namespace) -> None:
     """Blocks set to zero read as zero, their neighbours as before."""
     await nvm.write(40, np.full(4 * nvm.lba_size, 0xAB, np.uint8))
@@ -148,6 +154,7 @@ async def test_write_zeroes(nvm: aionvme.Namespace) -> None:
     assert [set(block.tolist()) for block in got] == [{0xAB}, {0}, {0}, {0xAB}]
 
 
+@pytest.mark.feature("dataset management, verify")
 async def test_deallocate_and_verify(nvm: aionvme.Namespace) -> None:
     """Deallocated blocks can be read and verified; the blocks between the ranges keep their data."""
     await nvm.write(80, np.full(16 * nvm.lba_size, 0xCD, np.uint8))
@@ -156,6 +163,7 @@ async def test_deallocate_and_verify(nvm: aionvme.Namespace) -> None:
     await nvm.verify(80, 16)
 
 
+@pytest.mark.feature("dataset management, verify")
 async def test_one_range_may_be_the_whole_namespace(nvm: aionvme.Namespace) -> None:
     """A range of dataset management has a 32-bit length: more blocks than a read or write could name."""
     await nvm.deallocate([(0, nvm.nsze)])
@@ -172,6 +180,7 @@ async def test_numpy_integers_are_integers(nvm: aionvme.Namespace) -> None:
     assert done.status == 0
 
 
+@pytest.mark.feature("copy")
 async def test_copy(nvm: aionvme.Namespace) -> None:
     """Two ranges are copied one behind the other."""
     data = blocks(nvm, 4)
@@ -181,6 +190,7 @@ async def test_copy(nvm: aionvme.Namespace) -> None:
     assert np.array_equal(await nvm.read(300, 3), np.concatenate([data[2 * size :], data[:size]]))
 
 
+@pytest.mark.feature("any opcode")
 async def test_any_opcode_can_be_submitted(nvm: aionvme.Namespace) -> None:
     """A hand-made command goes the same way: a read by its dwords gives the data and completion (0, 0)."""
     data = blocks(nvm, 2)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 SIZE = 4096
 
 
+@pytest.mark.feature("cancellation")
 async def test_a_thousand_tasks_cancelled_at_random_points(place: Place) -> None:
     """Whoever is cancelled when, no buffer goes before its command ends, every one goes after, and the queue works on."""
     dice = random.Random(5)
@@ -54,6 +55,7 @@ async def test_a_thousand_tasks_cancelled_at_random_points(place: Place) -> None
         assert ((await ns.read(0, 1)) == 0x77).all()
 
 
+@pytest.mark.feature("cancellation")
 async def test_a_cancelled_task_goes_on_when_its_command_has_completed(place: Place) -> None:
     """Cancellation is put off: when the task is through, nothing of it is in flight and its buffer is released."""
     async with place.open(place.nvm_4096) as ns:
@@ -71,6 +73,7 @@ async def test_a_cancelled_task_goes_on_when_its_command_has_completed(place: Pl
             assert ref() is None
 
 
+@pytest.mark.feature("cancellation")
 async def test_the_last_reference_to_a_buffer_is_the_commands(place: Place) -> None:
     """A buffer that nobody else holds is kept by its command, arrives filled, and is then let go."""
     async with place.open(place.nvm_4096) as ns:
@@ -89,6 +92,7 @@ async def test_the_last_reference_to_a_buffer_is_the_commands(place: Place) -> N
         assert [ref for ref in seen if ref() is not None] == []
 
 
+@pytest.mark.feature("registered buffers")
 async def test_registered_buffers_come_and_go(place: Place) -> None:
     """Allocating and dropping thousands of registered buffers uses up neither the table nor the data: each reads right."""
     async with place.open(place.nvm_4096) as ns:
@@ -105,6 +109,7 @@ async def test_registered_buffers_come_and_go(place: Place) -> None:
         assert len(ns._pool._starts) <= 2
 
 
+@pytest.mark.feature("registered buffers")
 async def test_a_registered_buffer_outlives_its_namespace(place: Place) -> None:
     """A buffer stays readable after the namespace it came from is closed."""
     async with place.open(place.nvm_4096) as ns:

@@ -16,7 +16,7 @@ import pytest
 import aionvme
 from tests.conftest import Place
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("replay")]
 
 ZONES = 5  # no more than may be open at a time: which zone the controller closes then is its own affair
 WRITE, READ, COMPARE, SEND, RECEIVE, APPEND = 0x01, 0x02, 0x05, 0x79, 0x7A, 0x7D

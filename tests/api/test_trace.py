@@ -13,7 +13,7 @@ import aionvme
 from aionvme.nvme import nvm as builders
 from tests.conftest import Place
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("traces")]
 
 
 def rows(trace: Any, *names: str) -> list[Any]:

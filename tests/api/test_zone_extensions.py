@@ -18,7 +18,7 @@ from aionvme.nvme.opcodes import ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.zones import parse_extended_report
 from tests.conftest import IN_VM, Place
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("random write areas, descriptor extensions")]
 
 BLOCK = 4096
 ZONE = 256  # blocks: 1 MiB

@@ -16,7 +16,7 @@ import aionvme
 from aionvme import ZoneLog, ZoneState
 from tests.conftest import EMULATED, IN_VM, RAW, Place, guest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("log over zones")]
 
 PROJECT = Path(__file__).resolve().parents[2]
 BLOCK = 4096

@@ -40,6 +40,7 @@ async def test_geometry(zns: aionvme.Namespace) -> None:
     assert zones["wp"].tolist() == zones["zslba"].tolist()
 
 
+@pytest.mark.feature("zone append, its 64-bit result")
 async def test_append_gives_the_lba_of_each(zns: aionvme.Namespace) -> None:
     """Three appends to the zone at 0x4000 are put at 0x4000, 0x4001, 0x4002: the 64-bit result of the completion."""
     got = [await zns.zone_append(0x4000, blocks(1, i)) for i in range(3)]
@@ -47,6 +48,7 @@ async def test_append_gives_the_lba_of_each(zns: aionvme.Namespace) -> None:
     assert [set((await zns.read(lba, 1)).tolist()) for lba in got] == [{0}, {1}, {2}]
 
 
+@pytest.mark.feature("zone append, its 64-bit result")
 async def test_concurrent_appends_each_get_their_own_place(zns: aionvme.Namespace) -> None:
     """Appends of many tasks to few zones fill each without a gap or an overlap, and each finds its data where it was told."""
     where: dict[int, int] = {}
@@ -107,6 +109,7 @@ async def test_append_elsewhere_than_the_start_is_an_invalid_field(zns: aionvme.
     assert done.status == 0x4002
 
 
+@pytest.mark.feature("zone management, report")
 async def test_each_action_moves_the_zone(zns: aionvme.Namespace) -> None:
     """Open, close, finish and reset take a zone through its states, and the report follows."""
     seen = []
@@ -125,6 +128,7 @@ async def test_each_action_moves_the_zone(zns: aionvme.Namespace) -> None:
     assert seen == [0x3, 0x4, 0x2, 0xE, 0x1]
 
 
+@pytest.mark.feature("zone management, report")
 async def test_actions_on_all_zones(zns: aionvme.Namespace) -> None:
     """Select All closes what is open, opens what is closed, finishes both, and resets everything."""
     for zone in range(3):
@@ -172,6 +176,7 @@ async def test_a_transition_that_does_not_exist(zns: aionvme.Namespace) -> None:
     assert caught.value.status == 0x41BF
 
 
+@pytest.mark.feature("zone management, report")
 async def test_report_from_the_middle_and_of_some(zns: aionvme.Namespace) -> None:
     """A report starts with the zone that holds the address, ends after nr_zones, and lists one state when asked."""
     await zns.zone_append(9 * ZONE, blocks(1))

@@ -13,7 +13,7 @@ import aionvme
 from aionvme import ZoneState
 from tests.conftest import EMULATED, IN_VM, Place, guest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("zones as objects")]
 
 BLOCK = 4096
 ZONE = 1024  # blocks: 4 MiB
