@@ -119,6 +119,7 @@ NEEDS: dict[str, str] = {}
 def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest of the marker."""
     config.addinivalue_line("markers", "feature(name, since=(0, 0)): what a test is about, and what Linux that needs")
+    config.addinivalue_line("markers", "once: in the guest on one queue and event loop, since nothing of it reaches a ring")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -128,8 +129,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in too_new:
         for mark in item.iter_markers("feature"):
             NEEDS[mark.args[0]] = "{}.{}".format(*_since(item))
-    config.hook.pytest_deselected(items=too_new)
-    items[:] = [item for item in items if item not in set(too_new)]
+    left_out = {*too_new, *(item for item in items if IN_VM and item.get_closest_marker("once") and _again(item))}
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         place = params.get("place")
@@ -148,6 +150,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.user_properties.append(("path", path))
         for mark in item.iter_markers("feature"):
             item.user_properties.append(("feature", mark.args[0]))
+
+
+def _again(item: pytest.Item) -> bool:
+    """Whether this is the same test on another queue or event loop."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    place, backend = params.get("place"), params.get("anyio_backend")
+    return (place is not None and place.queue == "polled") or (
+        backend is not None and backend != ("asyncio", {"use_uvloop": False})
+    )
 
 
 def _since(item: pytest.Item) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import aionvme
 from aionvme import Command, Namespace
 from tests.conftest import Place
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.once]
 
 Call = Callable[[Namespace], Awaitable[Any]]
 

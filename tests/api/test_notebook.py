@@ -10,7 +10,7 @@ import pytest
 import aionvme
 from tests.conftest import Place
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.once]
 
 BLOCK = 4096
 ZONE = 1024  # blocks: 4 MiB

@@ -211,6 +211,7 @@ async def test_what_does_not_depend_goes_together(place: Place, tmp_path: Path, 
     assert replayed["slba"].tolist() == list(range(40))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("speed", "gap_ns"), [(1, 60e6), (3.0, 20e6), (0.5, 120e6)])
 async def test_times_are_kept(place: Place, tmp_path: Path, speed: float, gap_ns: float) -> None:
     """Reads 60 ms apart come again at those times from the beginning, divided by the speed; not before, and not much later."""
@@ -372,6 +373,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", REFUSED)
 async def test_what_does_not_fit_is_refused(place: Place, tmp_path: Path, case: str) -> None:
     """UsageError that says why, with nothing sent, not even the commands before."""
@@ -384,6 +386,7 @@ async def test_what_does_not_fit_is_refused(place: Place, tmp_path: Path, case: 
         assert ns._io.submitted == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("speed", [0, -1, math.nan, math.inf, "fast"])
 async def test_speeds_that_are_none(place: Place, speed: Any) -> None:
     """UsageError for what is no number above 0."""

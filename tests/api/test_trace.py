@@ -172,6 +172,7 @@ async def test_no_command_no_rows(place: Place, tmp_path: Path) -> None:
     assert aionvme.load_trace(tmp_path / "run.npy").shape == (0,)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("none/run.npy", "No such file"), (".", "not a file"), ("/dev/null", "not a file"), ("a\0b", "null"), (7, "int")],
@@ -185,6 +186,7 @@ async def test_a_file_that_cannot_be_is_refused_first(tmp_path: Path, path: Any,
     assert os.path.exists("/dev/null")
 
 
+@pytest.mark.once
 async def test_an_opening_that_fails_leaves_the_file_alone(tmp_path: Path) -> None:
     """Nothing was traced, and nothing that was there is lost."""
     file = tmp_path / "run.npy"
@@ -195,6 +197,7 @@ async def test_an_opening_that_fails_leaves_the_file_alone(tmp_path: Path) -> No
     assert file.read_text() == "what was there before"
 
 
+@pytest.mark.once
 async def test_a_file_that_cannot_be_written_in_the_end_is_told(place: Place, tmp_path: Path) -> None:
     """OSError when the namespace has been left, and nothing half is left: here the folder has gone meanwhile."""
     folder = tmp_path / "folder"
