@@ -23,6 +23,11 @@ RAW = IN_VM and bool(driver_parameter("raw_queues"))
 """The guest's kernel is the one of _native/kernel, and its controllers have raw queues."""
 
 
+ASYNCIO: tuple[str, dict[str, bool]] = ("asyncio", {"use_uvloop": False})
+UVLOOP: tuple[str, dict[str, bool]] = ("asyncio", {"use_uvloop": True})
+TRIO: tuple[str, dict[str, bool]] = ("trio", {})
+
+
 @dataclass(frozen=True)
 class Place:
     """Somewhere the API can run: a queue, and the namespaces it serves."""
@@ -71,9 +76,9 @@ def guest() -> list[Place]:
 
 @pytest.fixture(
     params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-        pytest.param(("trio", {}), id="trio"),
+        pytest.param(ASYNCIO, id="asyncio"),
+        pytest.param(UVLOOP, id="uvloop"),
+        pytest.param(TRIO, id="trio"),
     ]
 )
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
@@ -131,7 +136,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in too_new:
         for mark in item.iter_markers("feature"):
             NEEDS[mark.args[0]] = "{}.{}".format(*_since(item))
-    left_out = {*too_new, *(item for item in items if IN_VM and item.get_closest_marker("once") and _again(item))}
+    left_out = {*too_new, *(item for item in items if IN_VM and _spared(item))}
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
     for item in items:
@@ -154,13 +159,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.user_properties.append(("feature", mark.args[0]))
 
 
-def _again(item: pytest.Item) -> bool:
-    """Whether this is the same test on another queue or event loop."""
+def _spared(item: pytest.Item) -> bool:
+    """Whether the guest leaves a test out because it runs there on other queues and event loops already.
+
+    Each test runs on every queue of the guest's, and on every loop, but not on all pairs of them: the host has all loops.
+    """
     params = item.callspec.params if hasattr(item, "callspec") else {}
     place, backend = params.get("place"), params.get("anyio_backend")
-    return (place is not None and place.queue == "polled") or (
-        backend is not None and backend != ("asyncio", {"use_uvloop": False})
-    )
+    if item.get_closest_marker("once"):
+        return (place is not None and place.queue == "polled") or backend not in (None, ASYNCIO)
+    return place is not None and (place.queue, backend) in (("polled", UVLOOP), ("interrupt", TRIO))
 
 
 def _since(item: pytest.Item) -> tuple[int, int]:
