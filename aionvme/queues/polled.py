@@ -38,6 +38,11 @@ def why_not_polled(device: GenericDevice) -> str | None:
     """Why a device's commands cannot be polled for, None where they can. Raises OSError where there is no io_uring."""
     if device.queue_limit("io_poll") != 1:
         queues = driver_parameter("poll_queues")
+        if queues:
+            return (
+                f"its controller has no queues for polling, though poll_queues is {queues}: it came up before that was set, or "
+                "gave the driver too few queues"
+            )
         return (
             f"the driver keeps no queues for polling: load it with nvme.poll_queues=2 or so (poll_queues is {queues})"
         )
