@@ -161,6 +161,14 @@ async def _command_set(admin: Driver, nsid: int) -> int | None:
         return parse_namespace_descriptors(await _page(admin, Cns.NAMESPACE_DESCRIPTORS, nsid)).csi
     except NvmeError:
         return None  # a controller older than NVMe 1.3 has no such list, and no other command set
+    except PermissionError:
+        # Without CAP_SYS_ADMIN, Linux 6.2 and newer pass what Identify says of a namespace, but not this list (nvme_cmd_allowed
+        # in drivers/nvme/host/ioctl.c). A namespace is zoned where it answers as one.
+        try:
+            await _page(admin, Cns.CSI_NAMESPACE, nsid, CommandSetIdentifier.ZONED)
+        except NvmeError:
+            return None
+        return CommandSetIdentifier.ZONED
 
 
 async def _page(admin: Driver, cns: Cns, nsid: int = 0, csi: int = CommandSetIdentifier.NVM) -> NDArray[np.uint8]:
