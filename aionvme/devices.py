@@ -17,6 +17,15 @@ SYSFS = Path("/sys")
 
 
 @dataclass(frozen=True)
+class ControllerPath:
+    """One of the ways to a namespace: a controller, its state ("live" where it takes commands), and where it is attached."""
+
+    name: str
+    state: str
+    address: str
+
+
+@dataclass(frozen=True)
 class GenericDevice:
     """A namespace's character device, its controller's, and where its request queue's limits are."""
 
@@ -38,8 +47,29 @@ class GenericDevice:
         return "nvme" + self.name.removeprefix("ng")
 
     def queue_limit(self, attribute: str) -> int | None:
-        """An integer attribute of the request queue (``max_hw_sectors_kb``, ``nr_requests``), None where it has none."""
-        return _integer(SYSFS / "class/block" / self.block_name / "queue" / attribute)
+        """An integer attribute of the request queue (``max_hw_sectors_kb``, ``nr_requests``), None where it has none.
+
+        With multipath every path has a queue of its own, one of which a command takes: so it is the least of theirs. That of
+        the namespace itself holds no requests, whatever its ``nr_requests``.
+        """
+        names = self._path_block_names() or [self.block_name]
+        limits = [_integer(SYSFS / "class/block" / name / "queue" / attribute) for name in names]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def block_attribute(self, name: str) -> str | None:
+        """The text of a sysfs attribute of the block device (``integrity/format``), None where it has none."""
+        return attribute_text(SYSFS / "class/block" / self.block_name / name)
+
+    @property
+    def paths(self) -> tuple[ControllerPath, ...]:
+        """The controllers that lead to it with multipath, none where it belongs to one alone."""
+        return _paths_below(_parent_of(self.name))
+
+    def _path_block_names(self) -> list[str]:
+        """The hidden block devices of its paths: nvme3c2n1 is that of controller nvme2."""
+        number = self.name.rpartition("n")[2]
+        parent = _parent_of(self.name)
+        return [entry.name for path in self.paths for entry in (parent / path.name).glob(f"nvme*c*n{number}")]
 
     def controller_attribute(self, name: str) -> str | None:
         """The text of a sysfs attribute of the controller (``sqsize``), None where it has none."""
@@ -110,13 +140,22 @@ def _parent_of(name: str) -> Path:
     return Path(os.path.realpath(SYSFS / "class/nvme-generic" / name / "device"))
 
 
+def _paths_below(parent: Path) -> tuple[ControllerPath, ...]:
+    if not parent.name.startswith("nvme-subsys"):
+        return ()
+    return tuple(
+        ControllerPath(
+            entry.name, attribute_text(entry / "state") or "unknown", attribute_text(entry / "address") or "unknown"
+        )
+        for entry in sorted(parent.glob("nvme*"))
+        if re.fullmatch(r"nvme\d+", entry.name)
+    )
+
+
 def _controller_of(name: str) -> Path:
     parent = _parent_of(name)
-    if parent.name.startswith("nvme-subsys"):
-        live = [entry for entry in sorted(parent.glob("nvme[0-9]*")) if attribute_text(entry / "state") == "live"]
-        if live:
-            return Path("/dev", live[0].name)
-    return Path("/dev", parent.name)
+    live_first = sorted(_paths_below(parent), key=lambda path: path.state != "live")
+    return Path("/dev", live_first[0].name if live_first else parent.name)
 
 
 def _integer(path: Path) -> int | None:
