@@ -88,6 +88,7 @@ class Controller:
     """A controller; ``mdts`` and ``zasl`` are powers of two, in units of 4 KiB, as in NVMe, and 0 is no limit of its own.
 
     Its name is its serial number too, by which the guest finds it: the kernel's own names follow the order of discovery.
+    ``paths`` are further controllers of one NVM subsystem with it, which share its serial number and its namespaces.
     """
 
     name: str
@@ -96,17 +97,20 @@ class Controller:
     zasl: int = 0
     placement: tuple[int, int] | None = None
     """Flexible Data Placement: the size of a reclaim unit, and how many reclaim unit handles there are, all in each namespace."""
+    paths: tuple[str, ...] = ()
 
     def arguments(self, images: Path) -> Iterator[str]:
         """Create the namespaces' (sparse) images and yield QEMU's arguments."""
-        subsystem = ""
-        if self.placement is not None:
-            size, handles = self.placement
-            yield "-device"
-            yield f"nvme-subsys,id={self.name}-subsys,nqn={self.name},fdp=on,fdp.runs={size},fdp.nrg=1,fdp.nruh={handles}"
-            subsystem = f",subsys={self.name}-subsys"
-        yield "-device"
-        yield f"nvme,id={self.name},serial={self.name},mdts={self.mdts},zoned.zasl={self.zasl}{subsystem}"
+        properties = f"serial={self.name},mdts={self.mdts},zoned.zasl={self.zasl}"
+        if self.placement is not None or self.paths:
+            subsystem = f"nvme-subsys,id={self.name}-subsys,nqn={self.name}"
+            if self.placement is not None:
+                size, handles = self.placement
+                subsystem += f",fdp=on,fdp.runs={size},fdp.nrg=1,fdp.nruh={handles}"
+            yield from ("-device", subsystem)
+            properties += f",subsys={self.name}-subsys"
+        for controller in (self.name, *self.paths):
+            yield from ("-device", f"nvme,id={controller},{properties}")
         for namespace in self.namespaces:
             name = f"{self.name}n{namespace.nsid}"
             image = images / f"{name}.img"
@@ -155,6 +159,8 @@ CONTROLLERS = (
     ),
     # For whatever needs another controller, or takes one away.
     Controller(name="nvme1", namespaces=(Namespace(nsid=1, lba_size=512),), mdts=7),
+    # Two ways to the same namespace, and more data for a command than Linux asks of any: 64 MiB.
+    Controller(name="nvme4", namespaces=(Namespace(nsid=1, lba_size=512),), mdts=14, paths=("nvme5",)),
 )
 
 # Where QEMU has Flexible Data Placement (8.0 and newer).
