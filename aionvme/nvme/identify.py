@@ -228,6 +228,15 @@ def parse_namespace_descriptors(data: Data) -> NamespaceDescriptors:
     return NamespaceDescriptors(**found)
 
 
+def parse_command_sets(data: Data) -> list[frozenset[int]]:
+    """The combinations of I/O command sets that may be used at a time (Base 2.0, figure 284; CNS 1Ch), by their index, of which
+    each is a set of command set identifiers."""
+    vectors: list[int] = np.frombuffer(data, np.uint8)[:4096].view("<u8").tolist()
+    while vectors and not vectors[-1]:
+        vectors.pop()
+    return [frozenset(csi for csi in range(64) if vector >> csi & 1) for vector in vectors]
+
+
 def parse_namespace_list(data: Data) -> list[int]:
     """The identifiers of a Namespace List (Base 2.0, section 4.4.2; CNS 02h, 07h and 10h), ascending, 0 ends it."""
     octets = np.frombuffer(data, np.uint8)

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from aionvme.nvme.identify import parse_namespace_list
 from aionvme.nvme.layout import U128, Data, layout, record, u128, values
 from aionvme.nvme.status import Status
 
@@ -79,6 +80,13 @@ SMART = layout(512, [
 ])  # fmt: skip
 """SMART / Health Information log page (Base 2.0, figure 207)."""
 assert SMART.itemsize == 512
+
+FIRMWARE_SLOT = layout(512, [("afi", 0, "u1"), ("frs", 8, ("S8", (7,)))])
+"""Firmware Slot Information log page (Base 2.0, figure 209)."""
+assert FIRMWARE_SLOT.itemsize == 512
+
+CHANGED_NAMESPACES_LEN_BYTES = 4096
+"""The Changed Namespace List log page: 1024 identifiers."""
 
 COMMANDS_SUPPORTED_AND_EFFECTS = layout(4096, [("acs", 0, ("<u4", (256,))), ("iocs", 1024, ("<u4", (256,)))])
 """Commands Supported and Effects log page: a dword for each admin opcode, then one for each I/O opcode."""
@@ -163,6 +171,31 @@ class SmartLog:
             temperature_sensors=tuple(int(kelvin) or None for kelvin in raw["temperature_sensor"]),
             raw=raw,
         )
+
+
+@dataclass(frozen=True)
+class FirmwareSlots:
+    """Which firmware a controller runs (LID 03h): from slot ``active``, 1 to 7; from ``next`` after a reset, None where that
+    does not change. ``revisions`` are those of slots 1 to 7, None of an empty one."""
+
+    active: int
+    next: int | None
+    revisions: tuple[str | None, ...]
+    raw: np.void = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, data: Data) -> Self:
+        """Decode the 512 bytes of the log page."""
+        raw = record(data, FIRMWARE_SLOT)
+        afi = int(raw["afi"])
+        names = (revision.decode("ascii", "replace").strip() for revision in raw["frs"].tolist())
+        return cls(active=afi & 0x7, next=afi >> 4 & 0x7 or None, revisions=tuple(n or None for n in names), raw=raw)
+
+
+def parse_changed_namespaces(data: Data) -> list[int] | None:
+    """The identifiers of the namespaces that have changed (LID 04h), ascending, None where there are too many to be listed."""
+    nsids = parse_namespace_list(data)
+    return None if nsids[:1] == [0xFFFF_FFFF] else nsids
 
 
 class CommandEffects(int):

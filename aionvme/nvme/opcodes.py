@@ -4,7 +4,8 @@ from enum import IntEnum, IntFlag
 
 
 class NvmOpcode(IntEnum):
-    """Opcodes of the I/O command sets (NVM Command Set 1.0, figure 18; Zoned Namespace Command Set 1.1, figure 12)."""
+    """Opcodes of the I/O command sets (NVM Command Set 1.0, figure 18; Zoned Namespace Command Set 1.1, figure 12; I/O
+    management: Base 2.1, section 7)."""
 
     FLUSH = 0x00
     WRITE = 0x01
@@ -14,7 +15,9 @@ class NvmOpcode(IntEnum):
     WRITE_ZEROES = 0x08
     DATASET_MANAGEMENT = 0x09
     VERIFY = 0x0C
+    IO_MANAGEMENT_RECEIVE = 0x12
     COPY = 0x19
+    IO_MANAGEMENT_SEND = 0x1D
     ZONE_MANAGEMENT_SEND = 0x79
     ZONE_MANAGEMENT_RECEIVE = 0x7A
     ZONE_APPEND = 0x7D

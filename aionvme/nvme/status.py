@@ -74,7 +74,7 @@ class Completion(NamedTuple):
 
 
 STATUS_NAMES: dict[tuple[int, int], str] = {
-    # Generic Command Status (figure 94; NVM Command Set 1.0, figure 15)
+    # Generic Command Status (figure 94; NVM Command Set 1.0, figure 15; 29h and 2Ah: Technical Proposal 4146)
     (0x0, 0x00): "Successful Completion",
     (0x0, 0x01): "Invalid Command Opcode",
     (0x0, 0x02): "Invalid Field in Command",
@@ -111,6 +111,8 @@ STATUS_NAMES: dict[tuple[int, int], str] = {
     (0x0, 0x22): "Transient Transport Error",
     (0x0, 0x23): "Command Prohibited by Command and Feature Lockdown",
     (0x0, 0x24): "Admin Command Media Not Ready",
+    (0x0, 0x29): "FDP Disabled",
+    (0x0, 0x2A): "Invalid Placement Handle List",
     (0x0, 0x80): "LBA Out of Range",
     (0x0, 0x81): "Capacity Exceeded",
     (0x0, 0x82): "Namespace Not Ready",

@@ -11,6 +11,7 @@ from enum import IntFlag
 
 from aionvme.nvme.admin import IDENTIFY_LEN_BYTES
 from aionvme.nvme.command import Command
+from aionvme.nvme.features import get_features_data_len, set_features_data_len
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneSendAction
 
 
@@ -57,6 +58,10 @@ def admin_data_len(command: Command) -> int | None:
         return IDENTIFY_LEN_BYTES
     if command.opcode == AdminOpcode.GET_LOG_PAGE:
         return ((command.cdw10 >> 16) + ((command.cdw11 & 0xFFFF) << 16) + 1) * 4
+    if command.opcode == AdminOpcode.GET_FEATURES:
+        return get_features_data_len(command.cdw10 & 0xFF, command.cdw10 >> 8 & 0x7, command.cdw11)
+    if command.opcode == AdminOpcode.SET_FEATURES:
+        return set_features_data_len(command.cdw10 & 0xFF, command.cdw11)
     return None
 
 
@@ -83,6 +88,12 @@ def _copy_data(command: Command, lba_size: int) -> int | None:
     return None if entry is None else ((command.cdw12 & 0xFF) + 1) * entry
 
 
+def _management_data(command: Command, lba_size: int) -> int | None:
+    # Management operation 1 takes placement identifiers, of 2 bytes each; 0 does nothing.
+    operation = command.cdw10 & 0xFF
+    return {0: 0, 1: ((command.cdw10 >> 16) + 1) * 2}.get(operation)
+
+
 _IO_DATA_LEN: dict[int, Callable[[Command, int], int | None]] = {
     NvmOpcode.WRITE: _block_data,
     NvmOpcode.READ: _block_data,
@@ -90,5 +101,7 @@ _IO_DATA_LEN: dict[int, Callable[[Command, int], int | None]] = {
     NvmOpcode.ZONE_APPEND: _block_data,
     NvmOpcode.DATASET_MANAGEMENT: lambda command, _: ((command.cdw10 & 0xFF) + 1) * 16,
     NvmOpcode.COPY: _copy_data,
+    NvmOpcode.IO_MANAGEMENT_RECEIVE: lambda command, _: (command.cdw11 + 1) * 4,
+    NvmOpcode.IO_MANAGEMENT_SEND: _management_data,
     NvmOpcode.ZONE_MANAGEMENT_RECEIVE: lambda command, _: (command.cdw12 + 1) * 4,
 }

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme._core import lib
-from aionvme.devices import GenericDevice, find
+from aionvme.devices import GenericDevice, find, find_controller
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.device import NSID
 from aionvme.errors import UsageError
@@ -88,14 +88,43 @@ def attach(target: Target, choice: QueueChoice, depth: SupportsIndex) -> Attachm
     if not hasattr(depth, "__index__") or not 1 <= index(depth) <= DEPTH_MAX:
         raise UsageError(f"depth={depth!r}: a queue holds 1 to {DEPTH_MAX} commands")
     depth = index(depth)
+    name = _name(target)
+    if name.startswith("emu:"):
+        return _attach_emulated(name, choice, depth)
+    return _attach_device(find(Path(name)), choice, depth)
+
+
+@dataclass(frozen=True)
+class ControllerAttachment:
+    """A controller with its admin queue open; ``close`` releases everything."""
+
+    target: str
+    admin: Queue
+    close: Callable[[], None]
+
+
+def attach_controller(target: Target) -> ControllerAttachment:
+    """Open a controller: by the path of its character device, or an emulator spec. Raises as :func:`attach`."""
+    name = _name(target)
+    with ExitStack() as undo:
+        if name.startswith("emu:"):
+            device = Device(parse_spec(name))
+            undo.callback(device.close)
+            admin: Queue = EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True)
+        else:
+            fd = _open(find_controller(Path(name)), undo)
+            admin = RingQueue(fd, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
+        undo.callback(admin.close)
+        return ControllerAttachment(name, admin, undo.pop_all().close)
+
+
+def _name(target: Target) -> str:
     name = os.fsdecode(target)
     if not name:
         raise UsageError("the target is an empty string: name a device such as /dev/ng0n1, or emu:nvm or emu:zns")
     if "\0" in name:
         raise UsageError(f"{name!r} is no path: it has a null character in it")
-    if name.startswith("emu:"):
-        return _attach_emulated(name, choice, depth)
-    return _attach_device(find(Path(name)), choice, depth)
+    return name
 
 
 def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:

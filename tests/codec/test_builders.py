@@ -189,6 +189,11 @@ ADMIN = {
         "0700ffff ffff0000 00000000 00000000 00000000 00000000",
     ),
     # Get Features: FID in bits 7:0 of dword 10, SEL in 10:8.
+    "log of an endurance group": (
+        admin.get_log_page(0x23, 0x4_0004, nsid=0, lsp=1, lsi=0xABCD),
+        "00000000",
+        "23010000 0100cdab 00000000 00000000 00000000 00000000",
+    ),
     "get features": (
         admin.get_features(0x07, sel=3, nsid=4, cdw11=0x55),
         "04000000",
@@ -204,6 +209,11 @@ ADMIN = {
         admin.set_features(0x06, 1),
         "00000000",
         "06000000 01000000 00000000 00000000 00000000 00000000",
+    ),
+    "set features of two dwords": (
+        admin.set_features(0x1E, 0x0001_0003, nsid=1, cdw12=1),
+        "01000000",
+        "1e000000 03000100 01000000 00000000 00000000 00000000",
     ),
     "set features save": (
         admin.set_features(0x06, 0xFFFFFFFF, save=True, nsid=1),
@@ -277,6 +287,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "identify csi": (lambda: admin.identify(0, csi=256), "csi"),
     "log lid": (lambda: admin.get_log_page(256, 64), "lid"),
     "log lsp": (lambda: admin.get_log_page(2, 64, lsp=128), "lsp"),
+    "log lsi": (lambda: admin.get_log_page(2, 64, lsi=1 << 16), "lsi"),
     "log csi": (lambda: admin.get_log_page(2, 64, csi=256), "csi"),
     "log 2 bytes": (lambda: admin.get_log_page(2, 2), "len_bytes"),
     "log 0 bytes": (lambda: admin.get_log_page(2, 0), "len_bytes"),

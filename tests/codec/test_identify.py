@@ -19,9 +19,11 @@ from aionvme.nvme.identify import (
     LbaFormat,
     NamespaceDescriptors,
     Oncs,
+    parse_command_sets,
     parse_namespace_descriptors,
     parse_namespace_list,
 )
+from aionvme.nvme.identify_nvm import IDENTIFY_NVM_NAMESPACE, IdentifyNvmController, IdentifyNvmNamespace
 from aionvme.nvme.identify_zoned import Ozcs, Zoc
 from aionvme.nvme.layout import u128
 
@@ -74,6 +76,7 @@ STRUCTURES = {
     "namespace": (IDENTIFY_NAMESPACE, NAMESPACE_BYTES),
     "zoned namespace": (IDENTIFY_ZONED_NAMESPACE, ZONED_NAMESPACE_BYTES),
     "nvm controller": (IDENTIFY_NVM_CONTROLLER, NVM_CONTROLLER_BYTES),
+    "nvm namespace": (IDENTIFY_NVM_NAMESPACE, {"lbstm": (0, 8), "pic": (8, 1), "elbaf": (12, 256)}),
     "zoned controller": (IDENTIFY_ZONED_CONTROLLER, {"zasl": (0, 1)}),
 }
 
@@ -353,3 +356,26 @@ def test_any_buffer_and_a_copy_of_it() -> None:
     assert parsed[2].raw["vs"][-1] == 0x77
     with pytest.raises(ValueError, match=r"read-only"):
         parsed[2].raw["nsze"] = 1
+
+
+def test_nvm_namespace() -> None:
+    """STS is bits 6:0 of an extended LBA format, PIF bits 8:7."""
+    data = page((0, "ffff0000 00000000 07"), (12, "20000000 90000000 10010000"))
+    identity = IdentifyNvmNamespace.parse(data)
+    assert (identity.lbstm, identity.pic) == (0xFFFF, 7)
+    assert identity.elbafs[:4] == ((32, 0), (16, 1), (16, 2), (0, 0))
+    assert len(identity.elbafs) == 64
+
+
+def test_nvm_controller() -> None:
+    """Its limits, as they are on the wire."""
+    identity = IdentifyNvmController.parse(page((0, "01020304 05000000 0600000000000001")))
+    assert (identity.vsl, identity.wzsl, identity.wusl, identity.dmrl) == (1, 2, 3, 4)
+    assert (identity.dmrsl, identity.dmsl) == (5, 0x0100000000000006)
+
+
+def test_command_sets() -> None:
+    """A bit for each command set, 64 to a combination; combinations have an index, so an empty one in between stays."""
+    data = page((0, "0100000000000000"), (16, "0500000000000080"))
+    assert parse_command_sets(data) == [{0}, frozenset(), {0, 2, 63}]
+    assert parse_command_sets(bytes(4096)) == []

@@ -7,13 +7,16 @@ from aionvme.nvme.logs import (
     CHANGED_ZONE_LIST,
     COMMANDS_SUPPORTED_AND_EFFECTS,
     ERROR_INFORMATION,
+    FIRMWARE_SLOT,
     SMART,
     CommandEffects,
     CommandsSupportedAndEffects,
     CriticalWarning,
     ErrorInformation,
+    FirmwareSlots,
     Lid,
     SmartLog,
+    parse_changed_namespaces,
     parse_changed_zone_list,
     parse_error_information,
 )
@@ -61,6 +64,7 @@ SMART_BYTES = {
 STRUCTURES = {
     "error information": (ERROR_INFORMATION, ERROR_INFORMATION_BYTES),
     "smart": (SMART, SMART_BYTES),
+    "firmware slot": (FIRMWARE_SLOT, {"afi": (0, 1), "frs": (8, 56)}),
     "command effects": (COMMANDS_SUPPORTED_AND_EFFECTS, {"acs": (0, 1024), "iocs": (1024, 1024)}),
     "changed zones": (CHANGED_ZONE_LIST, {"nzid": (0, 2), "zids": (8, 4088)}),
 }
@@ -255,3 +259,20 @@ def test_logs_outlive_the_buffer() -> None:
     buffer[:] = 0
     assert changed is not None
     assert changed.tolist() == [0x4000]
+
+
+def test_firmware_slots() -> None:
+    """AFI has the slot that runs in bits 2:0 and the one after a reset in 6:4, 0 for no other; revisions are padded text."""
+    data = page(512, (0, "21"), (8, b"1.0     ".hex()), (16, b"2.0-beta".hex()), (56, b"x\0\0\0\0\0\0\0".hex()))
+    slots = FirmwareSlots.parse(data)
+    assert (slots.active, slots.next) == (1, 2)
+    assert slots.revisions == ("1.0", "2.0-beta", None, None, None, None, "x")
+    assert FirmwareSlots.parse(page(512, (0, "07"))).next is None
+
+
+def test_changed_namespaces() -> None:
+    """Identifiers up to the first 0; FFFFFFFFh alone stands for more than 1024."""
+    assert parse_changed_namespaces(page(4096, (0, "02000000 05000000"))) == [2, 5]
+    assert parse_changed_namespaces(bytes(4096)) == []
+    assert parse_changed_namespaces(b"\1\0\0\0" * 1024) == [1] * 1024
+    assert parse_changed_namespaces(page(4096, (0, "ffffffff"))) is None

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aionvme.nvme import admin, nvm, zoned
+from aionvme.nvme import admin, fdp, nvm, zoned
 from aionvme.nvme.command import Command
+from aionvme.nvme.features import Fid
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction, io_data_len
 
@@ -20,7 +21,9 @@ IO_DIRECTION = {
     NvmOpcode.WRITE_ZEROES: NONE,
     NvmOpcode.DATASET_MANAGEMENT: OUT,
     NvmOpcode.VERIFY: NONE,
+    NvmOpcode.IO_MANAGEMENT_RECEIVE: IN,
     NvmOpcode.COPY: OUT,
+    NvmOpcode.IO_MANAGEMENT_SEND: OUT,
     NvmOpcode.ZONE_MANAGEMENT_SEND: OUT,
     NvmOpcode.ZONE_MANAGEMENT_RECEIVE: IN,
     NvmOpcode.ZONE_APPEND: OUT,
@@ -68,6 +71,10 @@ IO_LENGTH: dict[str, tuple[Command, int | None, int | None, int | None]] = {
         None,
     ),
     "report": (zoned.zone_management_receive(ZoneReceiveAction.REPORT_ZONES, 0, 4096), 4096, 4096, None),
+    "handles' status": (fdp.reclaim_unit_handle_status(80), 80, 80, None),
+    "handles' update": (fdp.reclaim_unit_handle_update(3), 6, 6, None),
+    "no management": (Command(NvmOpcode.IO_MANAGEMENT_SEND, cdw10=0xFFFF0000), 0, 0, None),
+    "management of tomorrow": (Command(NvmOpcode.IO_MANAGEMENT_SEND, cdw10=2), None, None, None),
     "vendor out": (Command(0x81), None, None, None),
     "vendor none": (Command(0x80), 0, 0, None),
 }
@@ -133,8 +140,46 @@ def test_requested_lengths_come_back(len_bytes: int) -> None:
 
 
 def test_admin_length() -> None:
-    """Identify moves 4096 bytes; features move what only their identifier tells; deleting a queue moves nothing."""
+    """Identify moves 4096 bytes; deleting a queue moves nothing; a log page of a kind is as long as is asked for."""
     assert admin_data_len(admin.identify(1)) == 4096
-    assert admin_data_len(admin.get_features(7)) is None
-    assert admin_data_len(admin.set_features(7, 0)) is None
     assert admin_data_len(Command(0x00, nsid=0)) == 0
+    assert admin_data_len(admin.get_log_page(0x20, 0x4_0008, lsi=0xFFFF)) == 0x4_0008
+
+
+# What the figures of the features say that is moved: by Get Features, by Set Features, None what only its vendor knows.
+FEATURES: dict[tuple[int, int], tuple[int | None, int | None]] = {
+    **{
+        (fid, 0): (0, 0) for fid in (0x01, 0x02, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0F, 0x10, 0x11, 0x12)
+    },
+    **{(fid, 0xFFFF_FFFF): (0, 0) for fid in (0x14, 0x15, 0x17, 0x18, 0x19, 0x1A, 0x1D, 0x80, 0x82, 0x83, 0x84)},
+    (0x03, 0): (4096, 4096),  # LBA Range Type
+    (0x0C, 0): (256, 256),  # Autonomous Power State Transition
+    (0x0D, 0): (4096, 0),  # Host Memory Buffer: its descriptors are in memory of their own
+    (0x0E, 0): (8, 8),  # Timestamp
+    (0x13, 0): (512, 512),  # Predictable Latency Mode Config
+    (0x16, 0): (512, 512),  # Host Behavior Support
+    (0x1E, 5 << 16 | 0xFFFF): (10, 5),  # FDP Events: bits 23:16 are how many
+    (0x7D, 0): (4096, 4096),  # metadata of controllers and namespaces
+    (0x7E, 0): (4096, 4096),
+    (0x7F, 0): (4096, 4096),
+    (0x81, 0): (8, 8),  # Host Identifier, and the extended one
+    (0x81, 1): (16, 16),
+    (0x00, 0): (None, None),
+    (0x1B, 0): (None, None),
+    (0xC0, 0): (None, None),
+}
+
+
+@pytest.mark.parametrize(("feature", "moved"), FEATURES.items())
+def test_features(feature: tuple[int, int], moved: tuple[int | None, int | None]) -> None:
+    """Most features are a number and move nothing; what a feature supports (SEL 3) is a number in any case."""
+    fid, cdw11 = feature
+    assert admin_data_len(admin.get_features(fid, cdw11=cdw11)) == moved[0]
+    assert admin_data_len(admin.get_features(fid, sel=2, cdw11=cdw11)) == moved[0]
+    assert admin_data_len(admin.get_features(fid, sel=3, cdw11=cdw11)) == 0
+    assert admin_data_len(admin.set_features(fid, cdw11, save=True)) == moved[1]
+
+
+def test_every_feature_has_a_length() -> None:
+    """No feature that has a name goes to a device with an unchecked length."""
+    assert {fid for fid, _ in FEATURES if FEATURES[fid, _][0] is not None} == set(Fid)

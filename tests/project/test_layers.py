@@ -25,8 +25,16 @@ LAYERS = [
     {"aionvme.queues"},
     {"aionvme.driver", "aionvme.buffers", "aionvme.geometry"},
     {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover", "aionvme.zones"},
-    {"aionvme.nvm_commands", "aionvme.zone_commands", "aionvme.batch_commands", "aionvme.namespace"},
-    {"aionvme.opening", "aionvme.doctor", "aionvme.log", "aionvme.replaying"},
+    {
+        "aionvme.admin_commands",
+        "aionvme.controller",
+        "aionvme.fdp_commands",
+        "aionvme.nvm_commands",
+        "aionvme.zone_commands",
+        "aionvme.batch_commands",
+        "aionvme.namespace",
+    },
+    {"aionvme.entering", "aionvme.opening", "aionvme.doctor", "aionvme.log", "aionvme.replaying"},
     {"aionvme"},
     {"aionvme.cli", "aionvme.__main__"},
 ]
