@@ -7,6 +7,7 @@
 
 from importlib.metadata import version as _version
 
+from aionvme.controller import Controller
 from aionvme.driver.limiter import Limiter
 from aionvme.errors import (
     AionvmeError,
@@ -41,6 +42,7 @@ from aionvme.namespace import Namespace
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneState
 from aionvme.nvme.status import Completion, Status
+from aionvme.opening import open_controller
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.prepare_batch import COMMAND
 from aionvme.queues.attach import PathReport
@@ -61,6 +63,7 @@ __all__ = [
     "Command",
     "CompareFailureError",
     "Completion",
+    "Controller",
     "DamagedRecordError",
     "DataLengthInvalidError",
     "DeallocatedBlockError",
@@ -101,5 +104,6 @@ __all__ = [
     "least_live",
     "load_trace",
     "open",
+    "open_controller",
     "replay",
 ]

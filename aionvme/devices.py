@@ -98,22 +98,39 @@ def find(path: Path) -> GenericDevice:
 
     Raises FileNotFoundError, or UsageError saying what the path is instead and which one would do.
     """
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        if str(path).lower().startswith("emu"):
-            raise UsageError(f"{str(path)!r} is no device: an emulated one is written emu:nvm or emu:zns") from None
-        known = (SYSFS / "class/nvme-generic" / path.name).exists()
-        problem = (
-            "the kernel has this namespace but there is no device node for it: give it to the container, or start udev"
-            if known
-            else "no such device: `aionvme list` shows those there are"
-        )
-        raise FileNotFoundError(errno.ENOENT, problem, str(path)) from None
+    status = _status(path, "nvme-generic")
     name = _sysfs_name(status)
     if stat.S_ISCHR(status.st_mode) and (SYSFS / "class/nvme-generic" / name).exists():
         return GenericDevice(path, name, _controller_of(name))
     raise UsageError(f"{path} is {_describe(status, name)}")
+
+
+def find_controller(path: Path) -> Path:
+    """The character device of a controller, checked to be one. Raises as :func:`find`."""
+    status = _status(path, "nvme")
+    name = _sysfs_name(status)
+    if stat.S_ISCHR(status.st_mode):
+        if (SYSFS / "class/nvme" / name).exists():
+            return path
+        if (SYSFS / "class/nvme-generic" / name).exists():
+            raise UsageError(f"{path} is a namespace: its controller is {_controller_of(name)}")
+    raise UsageError(f"{path} is not the character device of an NVMe controller, such as /dev/nvme0")
+
+
+def _status(path: Path, kind: str) -> os.stat_result:
+    """What is at a path, where the kernel's class ``kind`` of devices is looked for."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        if str(path).lower().startswith("emu"):
+            raise UsageError(f"{str(path)!r} is no device: an emulated one is written emu:nvm or emu:zns") from None
+        known = (SYSFS / "class" / kind / path.name).exists()
+        problem = (
+            "the kernel has this one but there is no device node for it: give it to the container, or start udev"
+            if known
+            else "no such device: `aionvme list` shows those there are"
+        )
+        raise FileNotFoundError(errno.ENOENT, problem, str(path)) from None
 
 
 def _sysfs_name(status: os.stat_result) -> str:
@@ -130,7 +147,8 @@ def _describe(status: os.stat_result, name: str) -> str:
         return "a block device, but not an NVMe one: aionvme needs /dev/ngXnY"
     if stat.S_ISCHR(status.st_mode):
         if (SYSFS / "class/nvme" / name).exists():
-            return f"an NVMe controller: name one of its namespaces, such as /dev/ng{name.removeprefix('nvme')}n1"
+            number = name.removeprefix("nvme")
+            return f"an NVMe controller (open_controller()): name one of its namespaces, such as /dev/ng{number}n1"
         return "a character device, but not an NVMe namespace: aionvme needs /dev/ngXnY"
     return "no device at all: aionvme needs /dev/ngXnY, or an emulated namespace such as 'emu:zns'"
 

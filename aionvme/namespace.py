@@ -8,12 +8,15 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from aionvme.admin_commands import submit_admin
 from aionvme.batch_commands import BatchCommands, Completions
 from aionvme.buffers import NOTHING, Buffer, BufferPool, Span
+from aionvme.controller import Controller
 from aionvme.driver.driver import Driver
 from aionvme.driver.limiter import Limiter
 from aionvme.driver.request import Submission
 from aionvme.errors import UsageError, nvme_error
+from aionvme.fdp_commands import FdpCommands
 from aionvme.geometry import Geometry
 from aionvme.latency import Latencies
 from aionvme.mover import Mover
@@ -22,7 +25,7 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 from aionvme.nvme.status import Completion, Status
-from aionvme.prepare import buffer_of, describe, plain, prepare_admin, prepare_io
+from aionvme.prepare import buffer_of, describe, plain, prepare_io
 from aionvme.queues.attach import PathReport
 from aionvme.queues.batch import Batch
 from aionvme.zone_commands import ZoneCommands
@@ -30,7 +33,7 @@ from aionvme.zones.book import ZoneBook
 from aionvme.zones.table import Zones
 
 
-class Namespace(NvmCommands, ZoneCommands, BatchCommands):
+class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
     """An open namespace; :func:`aionvme.open` makes one.
 
     Addresses and numbers of blocks are logical blocks, ``nlb`` 1-based. A command that the device fails raises the
@@ -114,8 +117,14 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands):
 
     @property
     def controller(self) -> IdentifyController:
-        """The controller's identify structure: model (mn), serial (sn), firmware (fr), version, limits."""
+        """The controller's identify structure: model (mn), serial (sn), firmware (fr), version, limits. What it says besides is
+        asked through :attr:`admin`."""
         return self._geometry.controller
+
+    @property
+    def admin(self) -> Controller:
+        """The namespace's controller, for admin commands: identify structures, log pages, features."""
+        return Controller(f"the controller of {self.target}", self.submit_admin, self._geometry.controller)
 
     @property
     def identify(self) -> IdentifyNamespace:
@@ -208,11 +217,9 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands):
     ) -> Completion:
         """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
 
-        The length is checked for Identify and Get Log Page.
+        The length is checked for Identify, Get Log Page and the specification's features; :attr:`admin` has these with types.
         """
-        self._admin.check_usable()
-        command = plain(command)
-        return (await self._admin.run([prepare_admin(command, buffer_of(command, data, into))]))[0]
+        return await submit_admin(self._admin, command, data, into)
 
     async def _complete(self, command: Command, span: Span = NOTHING) -> Completion:
         self._io.check_usable()

@@ -1,23 +1,19 @@
-"""Opening a namespace: attach to the target, ask it what it is, and close everything in the right order."""
+"""Opening a namespace or a controller: attach to the target, and ask it what it is."""
 
 import os
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, SupportsIndex, cast
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import SupportsIndex, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from aionvme.buffers import BufferPool, span_of
-from aionvme.driver.driver import Driver
-from aionvme.errors import NvmeError, UsageError, nvme_error
+from aionvme.admin_commands import submit_admin
+from aionvme.buffers import BufferPool
+from aionvme.controller import Controller
+from aionvme.entering import Entering
+from aionvme.errors import NvmeError
 from aionvme.geometry import Geometry, max_transfer
 from aionvme.namespace import Namespace
-from aionvme.nvme.admin import IDENTIFY_LEN_BYTES, identify
-from aionvme.nvme.identify import Cns, IdentifyController, IdentifyNamespace, parse_namespace_descriptors
-from aionvme.nvme.identify_zoned import IdentifyZonedController, IdentifyZonedNamespace
 from aionvme.nvme.opcodes import CommandSetIdentifier
-from aionvme.prepare import describe, prepare_admin
-from aionvme.queues.attach import QueueChoice, Target, attach
+from aionvme.queues.attach import QueueChoice, Target, attach, attach_controller
 from aionvme.queues.base import Queue
 from aionvme.queues.tracing import Recorder, TracingQueue
 from aionvme.trace import PathName, save_trace, trace_file
@@ -38,72 +34,57 @@ def open_namespace(
     Leaving waits for the commands in flight, whatever the reason. Raises UsageError where target or arguments make no sense or
     the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself.
     """
-    return _Opening(target, queue, depth, trace)
+    return _NamespaceOpening(target, queue, depth, trace)
 
 
-USE = "write `async with aionvme.open(...) as ns:` and use ns inside of it"
+def open_controller(target: Target) -> AbstractAsyncContextManager[Controller]:
+    """Open a controller for admin commands, for the running event loop; leaving the context closes it.
+
+    ``target`` is the controller's character device (``/dev/nvme0``), or the spec of an emulated namespace, whose controller this
+    is. An open namespace has the same as ``ns.admin``.
+
+    Leaving waits for the commands in flight. Raises as :func:`open_namespace`.
+    """
+    return _ControllerOpening(target, _use("open_controller", "controller"))
 
 
-class _Opening(AbstractAsyncContextManager[Namespace]):
-    """One opening of a target: a context to be entered once, and left on the loop that entered it."""
+def _use(function: str, name: str) -> str:
+    return f"write `async with aionvme.{function}(...) as {name}:` and use {name} inside of it"
 
+
+class _NamespaceOpening(Entering[Namespace]):
     def __init__(self, target: Target, queue: QueueChoice, depth: SupportsIndex, trace: PathName | None) -> None:
+        super().__init__(target, _use("open", "ns"))
         self._arguments = (target, queue, depth)
         self._trace = trace
-        self._entered = False
-        self._drivers: list[Driver] = []
-        self._undo = AsyncExitStack()
 
-    if not TYPE_CHECKING:  # a type checker says this better, and would not if it saw these
-
-        def __getattr__(self, name: str) -> None:
-            raise AttributeError(f"no {name!r} before the namespace is open: {USE}")
-
-        def __await__(self) -> None:
-            raise TypeError(USE)
-
-        def __enter__(self) -> None:
-            raise TypeError(USE)
-
-        def __exit__(self, *exception: object) -> None:
-            """Never reached; with it, ``with`` gets as far as the explanation above."""
-
-    async def __aenter__(self) -> Namespace:
-        if self._entered:
-            raise UsageError(f"{self._arguments[0]!s} is entered once for each call of open()")
-        self._entered = True
+    async def _enter(self) -> Namespace:
         recording = None if self._trace is None else _Recording(self._trace)
         attachment = attach(*self._arguments)
         if recording:
             self._undo.callback(recording.save)  # when all else has been closed
         self._undo.callback(attachment.close)
-        try:
-            io = self._drive(recording.around(attachment.io) if recording else attachment.io, attachment.target)
-            admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
-            geometry = await _identify(admin, attachment.target, attachment.nsid, attachment.max_transfer_bytes)
-            pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
-            ns = Namespace(
-                attachment.target, geometry, attachment.path, pool, io, admin, zone_counters=attachment.zone_counters
-            )
-            if ns.zoned:
-                await ns.zones.refresh()
-        except BaseException:
-            await self._undo.aclose()
-            raise
+        io = self._drive(recording.around(attachment.io) if recording else attachment.io, attachment.target)
+        admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
+        controller = await Controller.ask(f"the controller of {attachment.target}", partial(submit_admin, admin))
+        geometry = await _geometry(controller, attachment.nsid, attachment.max_transfer_bytes)
+        pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
+        ns = Namespace(
+            attachment.target, geometry, attachment.path, pool, io, admin, zone_counters=attachment.zone_counters
+        )
+        if ns.zoned:
+            await ns.zones.refresh()
         if recording:
             recording.begin(geometry)
         return ns
 
-    async def __aexit__(self, *exception: object) -> None:
-        for driver in self._drivers:
-            driver.check_closable()  # all or nothing: on another loop, nothing is closed
-        await self._undo.aclose()
 
-    def _drive(self, queue: Queue, name: str) -> Driver:
-        driver = Driver(queue, name)
-        self._drivers.append(driver)
-        self._undo.push_async_callback(driver.aclose)
-        return driver
+class _ControllerOpening(Entering[Controller]):
+    async def _enter(self) -> Controller:
+        attachment = attach_controller(self._named)
+        self._undo.callback(attachment.close)
+        driver = self._drive(attachment.admin, attachment.target)
+        return await Controller.ask(attachment.target, partial(submit_admin, driver))
 
 
 class _Recording:
@@ -133,48 +114,27 @@ class _Recording:
             save_trace(self._recorder.trace(geometry.block_bytes, zsze), self._file)
 
 
-async def _identify(admin: Driver, target: str, nsid: int, kernel_limit: int | None) -> Geometry:
-    try:
-        return await _geometry(admin, nsid, kernel_limit)
-    except UsageError:
-        raise
-    except ValueError as error:  # an inactive namespace, or a structure that is none
-        raise UsageError(f"{target} cannot be used: {error}") from None
-
-
-async def _geometry(admin: Driver, nsid: int, kernel_limit: int | None) -> Geometry:
-    controller = IdentifyController.parse(await _page(admin, Cns.CONTROLLER))
-    namespace = IdentifyNamespace.parse(await _page(admin, Cns.NAMESPACE, nsid))
+async def _geometry(controller: Controller, nsid: int, kernel_limit: int | None) -> Geometry:
+    namespace = await controller.identify_namespace(nsid)
     block_bytes = namespace.lba_size + (namespace.ms if namespace.extended_lba else 0)
-    transfer = append = max_transfer(controller, kernel_limit, block_bytes)
+    transfer = append = max_transfer(controller.identify, kernel_limit, block_bytes)
     zoned = None
-    if await _command_set(admin, nsid) == CommandSetIdentifier.ZONED:
-        csi = CommandSetIdentifier.ZONED
-        zoned = IdentifyZonedNamespace.parse(await _page(admin, Cns.CSI_NAMESPACE, nsid, csi), namespace.flbas)
-        limits = IdentifyZonedController.parse(await _page(admin, Cns.CSI_CONTROLLER, 0, csi))
-        append = min(transfer, limits.zasl_bytes() or transfer)
-    return Geometry(nsid, controller, namespace, zoned, transfer, append - append % block_bytes)
+    if await _command_set(controller, nsid) == CommandSetIdentifier.ZONED:
+        zoned = await controller.identify_zoned_namespace(nsid)
+        append = min(transfer, (await controller.identify_zoned_controller()).zasl_bytes() or transfer)
+    return Geometry(nsid, controller.identify, namespace, zoned, transfer, append - append % block_bytes)
 
 
-async def _command_set(admin: Driver, nsid: int) -> int | None:
+async def _command_set(controller: Controller, nsid: int) -> int | None:
     try:
-        return parse_namespace_descriptors(await _page(admin, Cns.NAMESPACE_DESCRIPTORS, nsid)).csi
+        return (await controller.namespace_descriptors(nsid)).csi
     except NvmeError:
         return None  # a controller older than NVMe 1.3 has no such list, and no other command set
     except PermissionError:
         # Without CAP_SYS_ADMIN, Linux 6.2 and newer pass what Identify says of a namespace, but not this list (nvme_cmd_allowed
         # in drivers/nvme/host/ioctl.c). A namespace is zoned where it answers as one.
         try:
-            await _page(admin, Cns.CSI_NAMESPACE, nsid, CommandSetIdentifier.ZONED)
-        except NvmeError:
+            await controller.identify_zoned_namespace(nsid)
+        except (NvmeError, ValueError):
             return None
         return CommandSetIdentifier.ZONED
-
-
-async def _page(admin: Driver, cns: Cns, nsid: int = 0, csi: int = CommandSetIdentifier.NVM) -> NDArray[np.uint8]:
-    page = np.zeros(IDENTIFY_LEN_BYTES, np.uint8)
-    command = identify(cns, nsid=nsid, csi=csi)
-    (completion,) = await admin.run([prepare_admin(command, span_of(page, writable=True))])
-    if completion.status:
-        raise nvme_error(completion.status, f"{describe(command, admin=True)} (CNS {cns:#04x})")
-    return page

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme.buffers import NOTHING, Buffer, Span, span_of
+from aionvme.controller import Controller
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.mover import ZONE_APPEND, Launch
 from aionvme.nvme import zoned
-from aionvme.nvme.admin import get_log_page
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
-from aionvme.nvme.logs import CHANGED_ZONE_LIST, Lid, parse_changed_zone_list
 from aionvme.nvme.opcodes import ReportingOptions, ZoneAttributes, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.status import Completion
 from aionvme.nvme.zones import (
@@ -203,24 +202,18 @@ class ZoneCommands(ABC):
     async def changed_zones(self) -> NDArray[np.uint64] | None:
         """The zslba of the zones that the controller itself changed since this was asked last (Changed Zone List log page,
         section 4.1.4); None where they are too many to be listed: then report all."""
-        page = np.zeros(CHANGED_ZONE_LIST.itemsize, np.uint8)
         self._check_zslba(0)
-        command = get_log_page(Lid.CHANGED_ZONE_LIST, page.size, nsid=self.nsid)
-        completion = await self.submit_admin(command, into=page)
-        if completion.status:
-            raise self._failure(completion.status, command)
-        return parse_changed_zone_list(page)
+        return await self.admin.changed_zones(self.nsid)
 
     @property
     @abstractmethod
     def nsid(self) -> int:
         """Namespace identifier."""
 
+    @property
     @abstractmethod
-    async def submit_admin(
-        self, command: Command, data: Buffer | None = None, into: Buffer | None = None
-    ) -> Completion:
-        """Submit any admin command."""
+    def admin(self) -> Controller:
+        """The namespace's controller."""
 
     @abstractmethod
     def _failure(self, res: int, command: Command) -> Exception:
