@@ -8,7 +8,6 @@ from typing import Any, Protocol, SupportsIndex, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aionvme.buffers import Buffer
 from aionvme.driver.driver import Driver
 from aionvme.errors import UsageError, nvme_error
 from aionvme.nvme import admin
@@ -17,6 +16,7 @@ from aionvme.nvme.identify import Cns, IdentifyController
 from aionvme.nvme.opcodes import CommandSetIdentifier
 from aionvme.nvme.status import Completion
 from aionvme.prepare import buffer_of, describe, plain, prepare_admin
+from aionvme.vectored import Data
 
 BROADCAST = 0xFFFF_FFFF
 """NSID that stands for the whole controller."""
@@ -37,13 +37,13 @@ class Submit(Protocol):
     """How an admin command gets to the controller: as :meth:`Controller.submit`."""
 
     def __call__(
-        self, command: Command, data: Buffer | None = None, into: Buffer | None = None
+        self, command: Command, data: Data | None = None, into: Data | None = None
     ) -> Coroutine[Any, Any, Completion]:
         """Submit it and wait for its completion."""
 
 
 async def submit_admin(
-    driver: Driver, command: Command, data: Buffer | None = None, into: Buffer | None = None
+    driver: Driver, command: Command, data: Data | None = None, into: Data | None = None
 ) -> Completion:
     """Submit an admin command to the queue of ``driver``."""
     driver.check_usable()
@@ -69,7 +69,7 @@ class AdminCommands:
         """The controller's identify structure, as it was at the opening."""
         return self._identify
 
-    async def submit(self, command: Command, data: Buffer | None = None, into: Buffer | None = None) -> Completion:
+    async def submit(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
         """Submit any admin command and wait for its completion, status and result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
@@ -115,7 +115,7 @@ class AdminCommands:
         sel: SupportsIndex = 0,
         nsid: SupportsIndex = 0,
         cdw11: SupportsIndex = 0,
-        into: Buffer | None = None,
+        into: Data | None = None,
     ) -> int:
         """The value of a feature: dword 0 of the completion (Get Features, section 5.15).
 
@@ -134,7 +134,7 @@ class AdminCommands:
         save: bool = False,
         nsid: SupportsIndex = 0,
         cdw12: SupportsIndex = 0,
-        data: Buffer | None = None,
+        data: Data | None = None,
     ) -> int:
         """Set a feature, until the next reset or with ``save`` for good, and give dword 0 of the completion, where some features
         say more (Set Features, section 5.27).
@@ -190,7 +190,7 @@ class AdminCommands:
             raise UsageError(f"{self.target}, {what}: {error}") from None
 
     async def _succeed(
-        self, command: Command, what: str, data: Buffer | None = None, into: Buffer | None = None
+        self, command: Command, what: str, data: Data | None = None, into: Data | None = None
     ) -> Completion:
         return _succeeded(await self._submit(command, data, into), command, what, self.target)
 

@@ -8,6 +8,7 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 from aionvme.nvme.transfer import io_data_len
+from aionvme.queues.raw import PAGE_SIZE
 
 TRANSFER_MAX_BYTES = 1 << 20
 """Where neither the controller nor the kernel sets a limit, commands still stay this short."""
@@ -23,6 +24,17 @@ class Geometry:
     zoned: IdentifyZonedNamespace | None
     max_transfer_bytes: int
     max_append_bytes: int
+    segments: int | None = None
+    """Most pieces of memory that the device takes for one command, None where that is not limited."""
+
+    @cached_property
+    def max_vectored_bytes(self) -> int:
+        """Most data of one command that has it in several pieces: those may have to be copied, to as many pages as there are
+        segments."""
+        most = self.max_transfer_bytes
+        if self.segments is not None:
+            most = min(most, (self.segments - 1) * PAGE_SIZE)
+        return most - most % self.block_bytes
 
     @cached_property
     def block_bytes(self) -> int:

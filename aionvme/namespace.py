@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aionvme.admin_commands import submit_admin
 from aionvme.batch_commands import BatchCommands, Completions
-from aionvme.buffers import NOTHING, Buffer, BufferPool, Span
+from aionvme.buffers import NOTHING, BufferPool
 from aionvme.controller import Controller
 from aionvme.driver.driver import Driver
 from aionvme.driver.limiter import Limiter
@@ -28,6 +28,7 @@ from aionvme.nvme.status import Completion, Status
 from aionvme.prepare import buffer_of, describe, plain, prepare_io
 from aionvme.queues.attach import PathReport
 from aionvme.queues.batch import Batch
+from aionvme.vectored import Data, Memory
 from aionvme.zone_commands import ZoneCommands
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.table import Zones
@@ -43,9 +44,13 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
     More commands than the queue is deep wait their turn, first come first served.
 
-    Data is any contiguous memory: bytes, bytearray, memoryview, numpy arrays of any data type but object. ``fua`` (Force Unit
-    Access) asks the device to go past its volatile cache. Sections named are those of the NVM Command Set Specification 1.0
-    and, for zones, of the Zoned Namespace Command Set Specification 1.1.
+    Data is any contiguous memory: bytes, bytearray, memoryview, numpy arrays of any data type but object. Or it is a list or
+    tuple of such pieces, of any lengths, which one command moves one after the other, as os.preadv() and os.pwritev() do; arrays
+    of commands take no lists. What the device cannot reach where it is the kernel copies: all pieces of a command, unless each
+    but the first begins on a page and each but the last ends on one.
+
+    ``fua`` (Force Unit Access) asks the device to go past its volatile cache. Sections named are those of the NVM Command Set
+    Specification 1.0 and, for zones, of the Zoned Namespace Command Set Specification 1.1.
     """
 
     def __init__(
@@ -200,7 +205,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
             raise UsageError(f"{self.target}: only an emulated zoned namespace counts what happens to its zones")
         return self._zone_counters()
 
-    async def submit(self, command: Command, data: Buffer | None = None, into: Buffer | None = None) -> Completion:
+    async def submit(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
@@ -212,20 +217,18 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         submission = prepare_io(command, buffer_of(command, data, into), self._geometry, self._pool)
         return (await self._io.run([submission], self._limiter))[0]
 
-    async def submit_admin(
-        self, command: Command, data: Buffer | None = None, into: Buffer | None = None
-    ) -> Completion:
+    async def submit_admin(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
         """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
 
         The length is checked for Identify, Get Log Page and the specification's features; :attr:`admin` has these with types.
         """
         return await submit_admin(self._admin, command, data, into)
 
-    async def _complete(self, command: Command, span: Span = NOTHING) -> Completion:
+    async def _complete(self, command: Command, span: Memory = NOTHING) -> Completion:
         self._io.check_usable()
         return (await self._run([command], [span]))[0]
 
-    async def _run(self, commands: Sequence[Command], spans: Sequence[Span]) -> list[Completion]:
+    async def _run(self, commands: Sequence[Command], spans: Sequence[Memory]) -> list[Completion]:
         submissions: list[Submission] = [
             prepare_io(command, span, self._geometry, self._pool) for command, span in zip(commands, spans, strict=True)
         ]

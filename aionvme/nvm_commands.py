@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, cast, overload
 
 import numpy as np
 from numpy import ndarray
@@ -16,6 +16,7 @@ from aionvme.mover import READ, WRITE, Launch
 from aionvme.nvme import nvm
 from aionvme.nvme.command import Command
 from aionvme.nvme.status import Completion
+from aionvme.vectored import Data, Memory, cut, memory_of
 
 BYTE = np.dtype(np.uint8)
 
@@ -29,13 +30,24 @@ class NvmCommands(ABC):
     _geometry: Geometry
     _launch: Launch
 
+    @overload
     async def read(
         self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Buffer | None = None, fua: bool = False
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    async def read(
+        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Sequence[Buffer], fua: bool = False
+    ) -> list[NDArray[np.uint8]]: ...
+
+    async def read(
+        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Data | None = None, fua: bool = False
+    ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
         """Read ``nlb`` logical blocks from ``slba``, of any length: what exceeds one command is split and read at once
         (Read, section 3.2.4).
 
-        Gives a flat uint8 array, which shows ``into`` where that was passed; it must hold exactly the blocks.
+        Gives a flat uint8 array, which shows ``into`` where that was passed; it must hold exactly the blocks. Where ``into`` is a
+        list or tuple of buffers, they are filled one after the other, and a list of such arrays is given.
         """
         if into is None:
             self._check_usable()
@@ -48,12 +60,14 @@ class NvmCommands(ABC):
         else:
             self._check_usable()
             slba, nlb = self._check_range(slba, nlb)
-            await self._move(nvm.read(slba, 1, fua=fua), self._exact(span_of(into, writable=True), nlb))
+            await self._move(nvm.read(slba, 1, fua=fua), self._exact(memory_of(into, writable=True), nlb))
         if type(into) is ndarray and into.dtype is BYTE and into.ndim == 1:
             return into
-        return np.frombuffer(into, np.uint8)  # type: ignore[arg-type]  # numpy asks for less than it takes
+        if isinstance(into, (list, tuple)):
+            return [_flat(buffer) for buffer in into]
+        return _flat(cast(Buffer, into))
 
-    async def write(self, slba: SupportsIndex, data: Buffer, *, fua: bool = False) -> None:
+    async def write(self, slba: SupportsIndex, data: Data, *, fua: bool = False) -> None:
         """Write whole logical blocks at ``slba`` (Write, section 3.2.6).
 
         What exceeds one command is split: on a conventional namespace the parts go at once, on a zoned one each after the one
@@ -65,7 +79,7 @@ class NvmCommands(ABC):
                 raise self._failure(res, nvm.write(index(slba), flight.nlb))
             return
         self._check_usable()
-        span = span_of(data, writable=False)
+        span = memory_of(data, writable=False)
         slba, _ = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
         await self._move(nvm.write(slba, 1, fua=fua), span, in_order=self._geometry.zoned is not None)
 
@@ -73,9 +87,9 @@ class NvmCommands(ABC):
         """Make everything that has completed survive a loss of power (Flush, NVM Express Base 2.0, section 7.1)."""
         await self._complete(nvm.flush())
 
-    async def compare(self, slba: SupportsIndex, data: Buffer) -> None:
+    async def compare(self, slba: SupportsIndex, data: Data) -> None:
         """Compare stored blocks with ``data``; raises CompareFailureError where they differ (section 3.2.1)."""
-        span = span_of(data, writable=False)
+        span = memory_of(data, writable=False)
         slba, nlb = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
         await self._complete(nvm.compare(slba, nlb), span)
 
@@ -102,24 +116,26 @@ class NvmCommands(ABC):
         first, _ = self._check_range(sdlba, sum(nlb for _, nlb in checked))
         await self._complete(nvm.copy(first, len(checked)), span_of(nvm.copy_ranges(checked), writable=False))
 
-    async def _move(self, first: Command, span: Span, *, in_order: bool = False) -> None:
+    async def _move(self, first: Command, span: Memory, *, in_order: bool = False) -> None:
         """Carry out a read or write of one block's command, stretched over all of ``span`` and split where it is too long."""
         block_bytes = self._geometry.block_bytes
-        most = min(self._geometry.max_transfer_bytes // block_bytes, nvm.NLB_MAX) * block_bytes
-        commands, spans = [], []
-        for offset in range(0, span.len_bytes, most):
-            part = Span(span.addr + offset, min(most, span.len_bytes - offset), span.owner)
-            low, high = nvm.split_lba(first.slba + offset // block_bytes)
-            nlb = nvm.wire_nlb(part.len_bytes // block_bytes)
-            commands.append(first._replace(cdw10=low, cdw11=high, cdw12=first.cdw12 | nlb))
+        geometry = self._geometry
+        limit = geometry.max_transfer_bytes if isinstance(span, Span) else geometry.max_vectored_bytes
+        most = min(limit // block_bytes, nvm.NLB_MAX) * block_bytes
+        commands, spans, slba = [], [], first.slba
+        for part in cut(span, most, block_bytes):
+            low, high = nvm.split_lba(slba)
+            nlb = part.len_bytes // block_bytes
+            commands.append(first._replace(cdw10=low, cdw11=high, cdw12=first.cdw12 | nvm.wire_nlb(nlb)))
             spans.append(part)
+            slba += nlb
         if in_order:
             for command, part in zip(commands, spans, strict=True):
                 await self._run([command], [part])
         else:
             await self._run(commands, spans)
 
-    def _exact(self, span: Span, nlb: int) -> Span:
+    def _exact(self, span: Memory, nlb: int) -> Memory:
         needed = nlb * self._geometry.block_bytes
         if span.len_bytes != needed:
             remedy = f"alloc({needed}) gives one" if span.len_bytes < needed else f"pass a slice, [:{needed}]"
@@ -152,16 +168,20 @@ class NvmCommands(ABC):
         """Raise unless commands can be submitted from here."""
 
     @abstractmethod
-    async def _complete(self, command: Command, span: Span = NOTHING) -> Completion:
+    async def _complete(self, command: Command, span: Memory = NOTHING) -> Completion:
         """Carry out one command; raises for any status but success."""
 
     @abstractmethod
-    async def _run(self, commands: Sequence[Command], spans: Sequence[Span]) -> list[Completion]:
+    async def _run(self, commands: Sequence[Command], spans: Sequence[Memory]) -> list[Completion]:
         """Carry out commands together; raises for the first that failed."""
 
     @abstractmethod
     def _failure(self, res: int, command: Command) -> Exception:
         """What to raise for a command that ended with anything but 0."""
+
+
+def _flat(buffer: Buffer) -> NDArray[np.uint8]:
+    return np.frombuffer(buffer, np.uint8)  # type: ignore[arg-type]  # numpy asks for less than it takes
 
 
 def _pair(item: tuple[SupportsIndex, SupportsIndex]) -> tuple[SupportsIndex, SupportsIndex]:

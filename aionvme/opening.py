@@ -13,7 +13,7 @@ from aionvme.errors import NvmeError
 from aionvme.geometry import Geometry, max_transfer
 from aionvme.namespace import Namespace
 from aionvme.nvme.opcodes import CommandSetIdentifier
-from aionvme.queues.attach import QueueChoice, Target, attach, attach_controller
+from aionvme.queues.attach import Attachment, QueueChoice, Target, attach, attach_controller
 from aionvme.queues.base import Queue
 from aionvme.queues.tracing import Recorder, TracingQueue
 from aionvme.trace import PathName, save_trace, trace_file
@@ -67,7 +67,7 @@ class _NamespaceOpening(Entering[Namespace]):
         io = self._drive(recording.around(attachment.io) if recording else attachment.io, attachment.target)
         admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
         controller = await Controller.ask(f"the controller of {attachment.target}", partial(submit_admin, admin))
-        geometry = await _geometry(controller, attachment.nsid, attachment.max_transfer_bytes)
+        geometry = await _geometry(controller, attachment)
         pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
         ns = Namespace(
             attachment.target, geometry, attachment.path, pool, io, admin, zone_counters=attachment.zone_counters
@@ -114,15 +114,17 @@ class _Recording:
             save_trace(self._recorder.trace(geometry.block_bytes, zsze), self._file)
 
 
-async def _geometry(controller: Controller, nsid: int, kernel_limit: int | None) -> Geometry:
+async def _geometry(controller: Controller, attachment: Attachment) -> Geometry:
+    nsid = attachment.nsid
     namespace = await controller.identify_namespace(nsid)
     block_bytes = namespace.lba_size + (namespace.ms if namespace.extended_lba else 0)
-    transfer = append = max_transfer(controller.identify, kernel_limit, block_bytes)
+    transfer = append = max_transfer(controller.identify, attachment.max_transfer_bytes, block_bytes)
     zoned = None
     if await _command_set(controller, nsid) == CommandSetIdentifier.ZONED:
         zoned = await controller.identify_zoned_namespace(nsid)
         append = min(transfer, (await controller.identify_zoned_controller()).zasl_bytes() or transfer)
-    return Geometry(nsid, controller.identify, namespace, zoned, transfer, append - append % block_bytes)
+    append -= append % block_bytes
+    return Geometry(nsid, controller.identify, namespace, zoned, transfer, append, attachment.segments)
 
 
 async def _command_set(controller: Controller, nsid: int) -> int | None:

@@ -4,13 +4,15 @@ A controller moves as much data as the command says, whatever the buffer holds. 
 whose length is known, and nothing that does not fit goes further.
 """
 
-from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
+from aionvme.buffers import NOTHING, BufferPool, Span
 from aionvme.driver.request import Submission
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.nvme.command import Command, DataPointers, encode, normalized
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction
+from aionvme.queues.attach import SEGMENTS
+from aionvme.vectored import Data, Memory, memory_of, pointers_of
 
 _ZONE_ACTIONS: dict[int, dict[int, str]] = {
     NvmOpcode.ZONE_MANAGEMENT_SEND: {action.value: action.name for action in ZoneSendAction},
@@ -40,7 +42,7 @@ def plain(command: Command) -> Command:
         raise UsageError(str(error)) from None
 
 
-def buffer_of(command: Command, data: Buffer | None, into: Buffer | None) -> Span:
+def buffer_of(command: Command, data: Data | None, into: Data | None) -> Memory:
     """The memory of a command, checked against the direction its opcode allows."""
     way = direction(command.opcode)
     if data is not None and into is not None:
@@ -48,20 +50,22 @@ def buffer_of(command: Command, data: Buffer | None, into: Buffer | None) -> Spa
     if data is not None:
         if not way & Direction.HOST_TO_CONTROLLER:
             raise UsageError(f"{describe(command)} sends no data (opcode bits 1:0): pass into=, or nothing")
-        return span_of(data, writable=bool(way & Direction.CONTROLLER_TO_HOST))
+        return memory_of(data, writable=bool(way & Direction.CONTROLLER_TO_HOST))
     if into is not None:
         if not way & Direction.CONTROLLER_TO_HOST:
             raise UsageError(f"{describe(command)} receives no data (opcode bits 1:0): pass data=, or nothing")
-        return span_of(into, writable=True)
+        return memory_of(into, writable=True)
     return NOTHING
 
 
-def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPool) -> Submission:
+def prepare_io(command: Command, span: Memory, geometry: Geometry, pool: BufferPool) -> Submission:
     """An I/O command ready for its queue. Raises UsageError where command and buffer do not agree."""
     needed = geometry.data_len(command)
     if needed is not None and span.len_bytes != needed:
         raise UsageError(_disagreement(describe(command), needed, span))
     limit = geometry.max_append_bytes if command.opcode == NvmOpcode.ZONE_APPEND else geometry.max_transfer_bytes
+    if not isinstance(span, Span):
+        limit = min(limit, geometry.max_vectored_bytes)
     if span.len_bytes > limit:
         raise UsageError(f"{describe(command)}: {span.len_bytes} bytes, and one command takes at most {limit}")
     if geometry.separate_metadata and span.len_bytes and blocks_of(command) is not None:
@@ -69,24 +73,26 @@ def prepare_io(command: Command, span: Span, geometry: Geometry, pool: BufferPoo
             f"{describe(command)}: the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of "
             "its own, which this version cannot pass"
         )
-    return _pack(command, span, geometry.nsid, pool.buf_index(span.addr, span.len_bytes) if span.len_bytes else -1)
+    buf_index = pool.buf_index(span.addr, span.len_bytes) if isinstance(span, Span) and span.len_bytes else -1
+    return _pack(command, span, geometry.nsid, buf_index, geometry.segments)
 
 
-def prepare_admin(command: Command, span: Span) -> Submission:
+def prepare_admin(command: Command, span: Memory) -> Submission:
     """An admin command ready for its queue. Raises UsageError where command and buffer do not agree."""
     needed = admin_data_len(command)
     if needed is not None and span.len_bytes != needed:
         raise UsageError(_disagreement(describe(command, admin=True), needed, span))
-    return _pack(command, span, 0, -1)
+    return _pack(command, span, 0, -1, SEGMENTS)
 
 
-def _disagreement(what: str, needed: int, span: Span) -> str:
+def _disagreement(what: str, needed: int, span: Memory) -> str:
     return f"{what}: the command moves {needed} bytes, and its buffer holds {span.len_bytes}"
 
 
-def _pack(command: Command, span: Span, nsid: int, buf_index: int) -> Submission:
+def _pack(command: Command, span: Memory, nsid: int, buf_index: int, segments: int | None) -> Submission:
+    addr, iovecs, keep = (span.addr, 0, span.owner) if isinstance(span, Span) else pointers_of(span, segments)
     try:
-        entry = encode(command, nsid, DataPointers(span.addr, span.len_bytes))
+        entry = encode(command, nsid, DataPointers(addr, span.len_bytes, iovecs=iovecs))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return Submission(entry, buf_index, span.owner)
+    return Submission(entry, buf_index, keep)

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from aionvme.buffers import NOTHING, Buffer, Span, span_of
+from aionvme.buffers import NOTHING, Buffer, span_of
 from aionvme.controller import Controller
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
@@ -24,6 +24,7 @@ from aionvme.nvme.zones import (
     parse_extended_report,
     parse_report,
 )
+from aionvme.vectored import Data, Memory, memory_of
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.report import ZoneReport
 from aionvme.zones.table import Zones
@@ -82,7 +83,7 @@ class ZoneCommands(ABC):
         """Most data that one append takes: the controller's ZASL. An append is never split."""
         return min(self._geometry.max_append_bytes, self._zoned.zsze * self._geometry.block_bytes)
 
-    async def zone_append(self, zslba: SupportsIndex, data: Buffer, *, fua: bool = False) -> int:
+    async def zone_append(self, zslba: SupportsIndex, data: Data, *, fua: bool = False) -> int:
         """Append whole logical blocks to the zone that starts at ``zslba``; gives the LBA at which the device put them.
 
         Appends to one zone may be in flight together, and land in any order. A task that is cancelled meanwhile does not
@@ -97,7 +98,7 @@ class ZoneCommands(ABC):
                 raise self._failure(res, zoned.zone_append(index(zslba), flight.nlb))
             return flight.value
         zslba = self._check_zslba(zslba)
-        span = span_of(data, writable=False)
+        span = memory_of(data, writable=False)
         nlb = self._geometry.blocks_in(span.len_bytes)
         if span.len_bytes > self.max_append_bytes:
             raise UsageError(
@@ -220,7 +221,7 @@ class ZoneCommands(ABC):
         """What to raise for a command that ended with anything but 0."""
 
     @abstractmethod
-    async def _complete(self, command: Command, span: Span = ...) -> Completion:
+    async def _complete(self, command: Command, span: Memory = ...) -> Completion:
         """Carry out one command; raises where it fails."""
 
     async def _manage(
@@ -232,7 +233,7 @@ class ZoneCommands(ABC):
         command = zoned.zone_management_send(action, slba, select_all=select_all, zsaso=zsaso)
         await self._change_zones(command, None if select_all else slba)
 
-    async def _change_zones(self, command: Command, zslba: int | None, span: Span = NOTHING) -> None:
+    async def _change_zones(self, command: Command, zslba: int | None, span: Memory = NOTHING) -> None:
         """Carry out a command that changes a zone, or all of them, past what their objects know."""
         try:
             await self._complete(command, span)

@@ -24,7 +24,7 @@ NVME_URING_CMD_DTYPE = np.dtype(
 """The same structure for arrays."""
 assert NVME_URING_CMD_DTYPE.itemsize == 72
 
-ADDR_OFFSET, DATA_LEN_OFFSET, CDW10_OFFSET, CDW12_OFFSET, TIMEOUT_MS_OFFSET = 24, 36, 40, 48, 64
+ADDR_OFFSET, DATA_LEN_OFFSET, CDW10_OFFSET, CDW12_OFFSET, TIMEOUT_MS_OFFSET, RSVD2_OFFSET = 24, 36, 40, 48, 64, 68
 """Where fields are in it."""
 
 
@@ -55,15 +55,24 @@ class Command(NamedTuple):
 
 
 class DataPointers(NamedTuple):
-    """Where a command's data and metadata are in the memory of the process, and how many bytes of each there are."""
+    """Where a command's data and metadata are in the memory of the process, and how many bytes of each there are.
+
+    With ``iovecs`` the data is in so many pieces, and ``addr`` is that of an array of :data:`IOVEC`. Linux wants their number as
+    data_len, and another operation of the ring; everybody else wants to know the length. So an entry has the number in rsvd2,
+    until :func:`vectored` makes of it what Linux takes.
+    """
 
     addr: int = 0
     data_len: int = 0
     metadata: int = 0
     metadata_len: int = 0
+    iovecs: int = 0
 
 
 NO_DATA = DataPointers()
+
+IOVEC = struct.Struct("<QQ")
+"""``struct iovec``: address and length of one piece of a command's data."""
 
 
 def encode(command: Command, nsid: int, pointers: DataPointers = NO_DATA) -> bytes:
@@ -72,11 +81,11 @@ def encode(command: Command, nsid: int, pointers: DataPointers = NO_DATA) -> byt
     Raises ValueError naming the field that does not fit its width.
     """
     opcode, own_nsid, cdw2, cdw3, *dwords, timeout_ms = command
-    addr, data_len, metadata, metadata_len = pointers
+    addr, data_len, metadata, metadata_len, iovecs = pointers
     try:
         return NVME_URING_CMD.pack(
             opcode, 0, 0, nsid if own_nsid is None else own_nsid, cdw2, cdw3,
-            metadata, addr, metadata_len, data_len, *dwords, timeout_ms, 0,
+            metadata, addr, metadata_len, data_len, *dwords, timeout_ms, iovecs,
         )  # fmt: skip
     except (struct.error, TypeError):
         raise ValueError(_unfit_field(command, nsid, pointers)) from None
@@ -86,10 +95,10 @@ def decode(entry: bytes) -> tuple[Command, DataPointers]:
     """Take an ``nvme_uring_cmd`` apart; the namespace is always explicit in the answer."""
     (
         opcode, _flags, _rsvd1, nsid, cdw2, cdw3,
-        metadata, addr, metadata_len, data_len, *dwords, timeout_ms, _rsvd2,
+        metadata, addr, metadata_len, data_len, *dwords, timeout_ms, iovecs,
     ) = NVME_URING_CMD.unpack(entry)  # fmt: skip
     command = Command._make((opcode, nsid, cdw2, cdw3, *dwords, timeout_ms))
-    return command, DataPointers(addr, data_len, metadata, metadata_len)
+    return command, DataPointers(addr, data_len, metadata, metadata_len, iovecs)
 
 
 def normalized(command: Command) -> Command:
@@ -115,6 +124,18 @@ def normalized(command: Command) -> Command:
 def data_len_of(entry: bytes) -> int:
     """How many bytes of data the command of an ``nvme_uring_cmd`` moves."""
     return int.from_bytes(entry[DATA_LEN_OFFSET : DATA_LEN_OFFSET + 4], "little")
+
+
+def is_vectored(entry: bytes) -> bool:
+    """Whether the data of an ``nvme_uring_cmd`` is in several pieces of memory."""
+    return entry[RSVD2_OFFSET:] != b"\0\0\0\0"
+
+
+def vectored(entry: bytes) -> bytes:
+    """Such an ``nvme_uring_cmd`` as Linux takes it with NVME_URING_CMD_IO_VEC: data_len is the number of pieces."""
+    return b"".join(
+        (entry[:DATA_LEN_OFFSET], entry[RSVD2_OFFSET:], entry[DATA_LEN_OFFSET + 4 : RSVD2_OFFSET], b"\0\0\0\0")
+    )
 
 
 def timeout_ms_of(entry: bytes) -> int:

@@ -72,6 +72,8 @@ class Attachment:
     """The kernel's limit on one command's data, None where there is only the controller's."""
     chunk_bytes: int
     """Largest piece of memory that one registration may have."""
+    segments: int | None
+    """Most pieces of memory that the device takes for one vectored command, None where that is not limited."""
     zone_counters: Callable[[], NDArray[np.void]] | None
     """What happened to each zone (:data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS`), None where nothing counts it."""
     close: Callable[[], None]
@@ -146,6 +148,7 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         path=PathReport("emulated", depth),
         max_transfer_bytes=None,
         chunk_bytes=REGISTERED_MAX_BYTES,
+        segments=None,
         zone_counters=device.zone_counters if device.spec.zoned else None,
         close=close,
     )
@@ -181,6 +184,7 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         path=PathReport(io.kind, io.depth, why_not, io.detour),
         max_transfer_bytes=max_transfer_bytes,
         chunk_bytes=chunk_bytes,
+        segments=_segments(device),
         zone_counters=None,
         close=close,
     )
@@ -212,13 +216,17 @@ def _limits(device: GenericDevice, io: Queue) -> tuple[int | None, int]:
     mdts = None if max_hw_sectors_kb is None else max_hw_sectors_kb << 10
     if io.kind == "raw" and not isinstance(io, ProposedRawQueue):
         return mdts, REGISTERED_MAX_BYTES  # it has no segments
-    segments = device.queue_limit("max_segments") or SEGMENTS
+    segments = _segments(device)
     # A buffer that starts inside a page touches one page more than its length fills, and each may be a segment of its own.
     most = min((segments - 1) * PAGE_SIZE, mdts or REGISTERED_MAX_BYTES)
     if io.kind == "raw":
         return most, PAGE_SIZE
     # A power of two, so that no aligned block straddles two registrations.
     return most, min(1 << (segments * PAGE_SIZE).bit_length() - 1, REGISTERED_MAX_BYTES)
+
+
+def _segments(device: GenericDevice) -> int:
+    return device.queue_limit("max_segments") or SEGMENTS
 
 
 def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[Queue, dict[str, str]]:

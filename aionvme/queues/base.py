@@ -4,6 +4,7 @@ A queue takes commands as the 72 bytes of ``struct nvme_uring_cmd`` and gives co
 entries with user_data, res and the 64-bit result (:data:`CQE`), in any order and whatever carried the command out. ``res`` is in
 the kernel's convention: 0 is success, a positive number is the NVMe status, a negative one an errno. The data pointers inside
 the 72 bytes are addresses of this process: whoever stages a command keeps that memory alive until its completion is handed out.
+Where the data is in several pieces, the 72 bytes say so as :class:`~aionvme.nvme.command.DataPointers` does.
 """
 
 from struct import Struct

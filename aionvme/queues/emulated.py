@@ -14,14 +14,15 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from aionvme._core import ffi
 from aionvme.emulator import Device
 from aionvme.emulator.timing import timing_of
 from aionvme.latency import Latencies
 from aionvme.nvme.command import Command, DataPointers, decode
 from aionvme.nvme.status import Completion
+from aionvme.nvme.transfer import Direction, direction
 from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
+from aionvme.queues.host_memory import memory_of, scatter
 from aionvme.queues.timer import Timer
 
 EARLY_NS = 100_000
@@ -101,8 +102,10 @@ class EmulatedQueue:
                 break
             due, order, user_data, command, pointers, submitted, completion = heapq.heappop(self._due)
             if completion is None:
-                memory = memoryview(ffi.buffer(ffi.cast("char *", pointers.addr), pointers.data_len)).cast("B")
+                memory = memory_of(pointers)
                 completion = self._device.execute(command, memory, admin=self._admin)
+                if direction(command.opcode) & Direction.CONTROLLER_TO_HOST:
+                    scatter(memory, pointers)
                 # Reckoned from when it was due, not from now: that we are late delays no other command.
                 complete_at = self._timing.complete_at(due, command, completion, memory)
                 if complete_at > due:

@@ -11,7 +11,7 @@ import time
 
 from aionvme._core import lib
 from aionvme.devices import GenericDevice, driver_parameter
-from aionvme.nvme.command import decode
+from aionvme.nvme.command import decode, is_vectored
 from aionvme.queues.base import Queue
 from aionvme.queues.batch import Batch
 from aionvme.queues.ring import RingQueue
@@ -70,7 +70,32 @@ def open_raw_queue(device: GenericDevice, fd: int, *, depth: int) -> Queue:
                 raise
             time.sleep(0.005)
         else:
-            return ring if own else ProposedRawQueue(ring, fd)
+            return RawQueue(ring, fd) if own else ProposedRawQueue(ring, fd)
+
+
+class RawQueue(SplitQueue):
+    """A raw queue of our own kernel's. It takes every command but those whose data is in several pieces."""
+
+    detour = "commands with data in several pieces are interrupt driven"
+
+    def __init__(self, ring: RingQueue, fd: int) -> None:
+        """Take over a ring of kind "raw"."""
+        super().__init__(ring, fd, lib.NVME_URING_CMD_IO)
+        self.port = ring.port
+        # Until there is such a command, the other ring costs nothing: nobody asks it.
+        self.__dict__.update(tick=ring.tick, pause=ring.pause)
+
+    def takes(self, entry: bytes, buf_index: int) -> bool:
+        """Whether the data is in one piece; from the first command on of which it is not, both rings are asked."""
+        if not is_vectored(entry):
+            return True
+        self.__dict__.pop("tick", None)
+        self.__dict__.pop("pause", None)
+        return False
+
+    def takes_batch(self, batch: Batch) -> bool:
+        """All of them."""
+        return True
 
 
 class ProposedRawQueue(SplitQueue):

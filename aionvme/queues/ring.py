@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aionvme._core import ffi, lib
 from aionvme.errors import os_error
 from aionvme.latency import Latencies
+from aionvme.nvme.command import is_vectored, vectored
 from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
 
@@ -68,6 +69,11 @@ ENTER_CAUSES = MappingProxyType(
     }
 )
 
+
+VECTORED = MappingProxyType(
+    {lib.NVME_URING_CMD_IO: lib.NVME_URING_CMD_IO_VEC, lib.NVME_URING_CMD_ADMIN: lib.NVME_URING_CMD_ADMIN_VEC}
+)
+"""The operation for the same command with its data in several pieces."""
 
 CMD_OFFSET, BUF_INDEX_OFFSET = 48, 40
 """Of the command bytes and of buf_index in a submission queue entry."""
@@ -164,14 +170,16 @@ class RingQueue:
 
     def stage(self, user_data: int, entry: bytes, buf_index: int) -> None:
         """Pack a command into the next entry of the batch."""
-        flags = self._flags
+        flags, cmd_op = self._flags, self._cmd_op
         if buf_index < 0:
             buf_index = 0
         else:
             flags |= lib.IORING_URING_CMD_FIXED
+        if is_vectored(entry):
+            entry, cmd_op = vectored(entry), VECTORED[cmd_op]
         self.stage_sqe(
             lib.IORING_OP_URING_CMD, lib.IOSQE_FIXED_FILE, 0, 0,
-            self._cmd_op, 0, 0, flags, user_data,
+            cmd_op, 0, 0, flags, user_data,
             buf_index, 0, 0, entry,
         )  # fmt: skip
 

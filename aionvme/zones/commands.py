@@ -1,11 +1,13 @@
 """What zones are made of."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aionvme.buffers import Buffer
+from aionvme.vectored import Data
 
 
 class Commands(Protocol):
@@ -31,13 +33,19 @@ class Commands(Protocol):
     def mar(self) -> int | None:
         """Most zones that may be active."""
 
+    @overload
     async def read(self, slba: int, nlb: int, *, into: Buffer | None = None, fua: bool = False) -> NDArray[np.uint8]:
         """Read blocks."""
 
-    async def write(self, slba: int, data: Buffer, *, fua: bool = False) -> None:
+    @overload
+    async def read(
+        self, slba: int, nlb: int, *, into: Sequence[Buffer], fua: bool = False
+    ) -> list[NDArray[np.uint8]]: ...
+
+    async def write(self, slba: int, data: Data, *, fua: bool = False) -> None:
         """Write blocks."""
 
-    async def zone_append(self, zslba: int, data: Buffer, *, fua: bool = False) -> int:
+    async def zone_append(self, zslba: int, data: Data, *, fua: bool = False) -> int:
         """Append blocks."""
 
     async def report_zones(self, slba: int = 0, *, nr_zones: int | None = None) -> NDArray[np.void]:

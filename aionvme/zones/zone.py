@@ -1,17 +1,18 @@
 """A zone as an object: what can be done with it, in an order that the device accepts."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, overload
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from aionvme.buffers import Buffer, span_of
+from aionvme.buffers import Buffer
 from aionvme.errors import NvmeError, UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
+from aionvme.vectored import Data, memory_of
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.commands import Commands
 from aionvme.zones.record import NO_WRITE_POINTER, Record
@@ -89,7 +90,7 @@ class Zone:
         """Blocks that can still be written."""
         return self._known.zcap - self._known.written
 
-    async def append(self, data: Buffer, *, fua: bool = False) -> int:
+    async def append(self, data: Data, *, fua: bool = False) -> int:
         """Append whole blocks, at most :attr:`~aionvme.Namespace.max_append_bytes`; gives the LBA where the device put them.
 
         Appends of many tasks are in flight together.
@@ -123,7 +124,7 @@ class Zone:
             self._book.resources.release(record)
         return lba
 
-    async def write(self, data: Buffer, *, fua: bool = False) -> int:
+    async def write(self, data: Data, *, fua: bool = False) -> int:
         """Write whole blocks at the write pointer, of any length; gives their LBA.
 
         Writes of many tasks go one after the other, in the order in which they were called for, unless some of them had to wait
@@ -161,9 +162,19 @@ class Zone:
             self._book.resources.release(record)
         return slba
 
+    @overload
     async def read(
         self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Buffer | None = None, fua: bool = False
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    async def read(
+        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Sequence[Buffer], fua: bool = False
+    ) -> list[NDArray[np.uint8]]: ...
+
+    async def read(
+        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Data | None = None, fua: bool = False
+    ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
         """Read blocks of this zone, as :meth:`aionvme.Namespace.read` does. Raises UsageError where they are not."""
         slba, nlb = index(slba), index(nlb)
         self._check_range(slba, nlb)
@@ -195,7 +206,7 @@ class Zone:
                 with anyio.CancelScope(shield=True):
                     await self._book.close(self._record)
 
-    async def write_zrwa(self, slba: SupportsIndex, data: Buffer, *, fua: bool = False) -> None:
+    async def write_zrwa(self, slba: SupportsIndex, data: Data, *, fua: bool = False) -> None:
         """Write whole blocks into the random write area, which begins at the write pointer: in any order, and again.
 
         What goes beyond its end moves it, and the write pointer with it: blocks that it leaves behind are written for good.
@@ -302,7 +313,7 @@ class Zone:
         finally:
             self._book.resources.settle(record)
 
-    async def _refused(self, data: Buffer) -> int:
+    async def _refused(self, data: Data) -> int:
         """Have the device say why it takes nothing more, which needs no resources."""
         try:
             lba = await self._commands.zone_append(self._record.zslba, data)
@@ -325,5 +336,5 @@ class Zone:
                 f"{nlb} blocks at LBA {slba:#x} are not all of the zone's, {zslba:#x} to {zslba + zsze - 1:#x}"
             )
 
-    def _blocks_in(self, data: Buffer) -> int:
-        return self._book.geometry.blocks_in(span_of(data, writable=False).len_bytes)
+    def _blocks_in(self, data: Data) -> int:
+        return self._book.geometry.blocks_in(memory_of(data, writable=False).len_bytes)

@@ -9,11 +9,11 @@ import pytest
 
 import aionvme
 from aionvme import Command, Completion, Controller, admin_commands
-from aionvme.buffers import Buffer
 from aionvme.nvme.admin import get_log_page
 from aionvme.nvme.features import Fid
 from aionvme.nvme.identify import IdentifyController
 from aionvme.nvme.logs import Lid
+from aionvme.vectored import Data
 from tests.conftest import IN_VM, Place
 
 pytestmark = pytest.mark.anyio
@@ -153,7 +153,7 @@ class Witness:
         self._ns = ns
         self.seen: list[Command] = []
 
-    async def __call__(self, command: Command, data: Buffer | None = None, into: Buffer | None = None) -> Completion:
+    async def __call__(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
         """Take note, and submit it."""
         self.seen.append(command)
         return await self._ns.submit_admin(command, data, into)

@@ -70,7 +70,7 @@ async def test_arguments_of_the_short_way_alone() -> None:
     """What stands for "as many blocks as there are" inside is no argument; objects are no data, whoever holds them."""
     async with aionvme.open("emu:nvm") as ns:
         with pytest.raises(TypeError):
-            await ns.read(0, None, into=bytearray(512))  # type: ignore[arg-type]
+            await ns.read(0, None, into=bytearray(512))  # type: ignore[call-overload]
         objects = np.array([None] * 64)
         for buffer in (objects, memoryview(objects)):  # type: ignore[arg-type]
             with pytest.raises(aionvme.UsageError, match="Python objects"):

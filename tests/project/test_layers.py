@@ -23,7 +23,7 @@ LAYERS = [
     },
     {"aionvme.emulator", "aionvme.devices"},
     {"aionvme.queues"},
-    {"aionvme.driver", "aionvme.buffers", "aionvme.geometry"},
+    {"aionvme.driver", "aionvme.buffers", "aionvme.vectored", "aionvme.geometry"},
     {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover", "aionvme.zones"},
     {
         "aionvme.admin_commands",
