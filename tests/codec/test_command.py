@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aionvme.nvme.command import NO_DATA, Command, DataPointers, decode, encode, fit
+from aionvme.nvme.command import (
+    NO_DATA,
+    Command,
+    DataPointers,
+    data_len_of,
+    decode,
+    encode,
+    fit,
+    is_vectored,
+    vectored,
+)
 
 COMMAND_FIELDS = ("opcode", "nsid", "cdw2", "cdw3", *(f"cdw{n}" for n in range(10, 16)), "timeout_ms")
 POINTER_FIELDS = ("addr", "data_len", "metadata", "metadata_len")
@@ -19,7 +29,7 @@ WIDTH = {"opcode": 8, "addr": 64, "metadata": 64}
 dword = st.integers(0, 2**32 - 1)
 qword = st.integers(0, 2**64 - 1)
 commands = st.builds(Command, st.integers(0, 255), st.none() | dword, **dict.fromkeys(COMMAND_FIELDS[2:], dword))
-pointers = st.builds(DataPointers, addr=qword, data_len=dword, metadata=qword, metadata_len=dword)
+pointers = st.builds(DataPointers, addr=qword, data_len=dword, metadata=qword, metadata_len=dword, iovecs=dword)
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +97,23 @@ def test_slba_is_dwords_10_and_11() -> None:
 @settings(deadline=None)
 @given(commands, dword, pointers)
 def test_round_trip(command: Command, nsid: int, data: DataPointers) -> None:
-    """What is encoded is decoded again, the namespace made explicit and the reserved fields zero."""
+    """What is encoded is decoded again, the namespace made explicit, and reserved fields zero but for the number of pieces."""
     entry = encode(command, nsid, data)
     explicit = command if command.nsid is not None else command._replace(nsid=nsid)
     assert decode(entry) == (explicit, data)
     assert len(entry) == 72
     assert entry[1:4] == bytes(3)
-    assert entry[68:] == bytes(4)
+    assert entry[68:] == data.iovecs.to_bytes(4, "little")
+    assert is_vectored(entry) == (data.iovecs > 0)
+
+
+def test_what_linux_takes_for_data_in_pieces() -> None:
+    """The number of pieces is in data_len then, and no reserved field has anything in it."""
+    command = Command(0x5A, 1, cdw15=0xF0F1F2F3, timeout_ms=30000)
+    data = DataPointers(addr=0x7FFF_1234_5678_9000, data_len=0x1000, metadata=8, metadata_len=0x40)
+    entry = encode(command, nsid=1, pointers=data._replace(iovecs=5))
+    assert vectored(entry) == encode(command, nsid=1, pointers=data._replace(data_len=5))
+    assert data_len_of(entry) == 0x1000
 
 
 @pytest.mark.parametrize("name", COMMAND_FIELDS + POINTER_FIELDS)
