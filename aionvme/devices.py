@@ -18,7 +18,10 @@ SYSFS = Path("/sys")
 
 @dataclass(frozen=True)
 class ControllerPath:
-    """One of the ways to a namespace: a controller, its state ("live" where it takes commands), and where it is attached."""
+    """One of the ways to a namespace: a controller, its state ("live" where it takes commands), and where it is attached.
+
+    A controller that was removed is known until nobody has it open any more; its state is "removed" then, its address empty.
+    """
 
     name: str
     state: str
@@ -163,7 +166,7 @@ def _paths_below(parent: Path) -> tuple[ControllerPath, ...]:
         return ()
     return tuple(
         ControllerPath(
-            entry.name, attribute_text(entry / "state") or "unknown", attribute_text(entry / "address") or "unknown"
+            entry.name, attribute_text(entry / "state") or "removed", attribute_text(entry / "address") or ""
         )
         for entry in sorted(parent.glob("nvme*"))
         if re.fullmatch(r"nvme\d+", entry.name)

@@ -22,17 +22,32 @@ def node(name: str, path: Path) -> Check:
     flaw = _wrong_node(name, path, status)
     if flaw is not None:
         return flaw
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return _refused(name, path, status, error)
+    return Check(name, "ok", f"{path}: this user may read and write it")
+
+
+def _refused(name: str, path: Path, status: os.stat_result, error: OSError) -> Check:
     may = [verb for verb, mode in (("read", os.R_OK), ("write", os.W_OK)) if os.access(path, mode, effective_ids=True)]
-    if len(may) < 2:
+    if error.errno == errno.EACCES and len(may) < 2:
         found = f"{path}: uid {os.geteuid()} may {may[0] + ' only' if may else 'neither read nor write'}"
         owner = f"it belongs to uid {status.st_uid}, gid {status.st_gid}, mode {status.st_mode & 0o777:04o}"
         remedy = f"run as root, or give this user the device node: setfacl -m u:{os.geteuid()}:rw {path}"
         return Check(name, "fail", f"{found}; {owner}", remedy)
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return Check(name, "fail", f"{one_line(error)}, though its mode allows it", _remedy(path, error.errno))
-    return Check(name, "ok", f"{path}: this user may read and write it")
+    if error.errno == errno.EACCES and os.statvfs(path).f_flag & os.ST_NODEV:
+        remedy = "its file system is mounted with nodev, where no device can be opened: use the node in /dev"
+    elif error.errno == errno.EPERM:
+        remedy = (
+            f"the control group of this container or unit does not have the device: --device {path} (docker, podman), "
+            f"DeviceAllow={path} rw (systemd)"
+        )
+    elif error.errno in (errno.ENXIO, errno.ENODEV):
+        remedy = f"no driver answers: {ANEW}"
+    else:
+        remedy = "look for a security module's refusal in the kernel log"
+    return Check(name, "fail", f"{one_line(error)}, whatever its mode allows", remedy)
 
 
 def _wrong_node(name: str, path: Path, status: os.stat_result) -> Check | None:
@@ -46,16 +61,3 @@ def _wrong_node(name: str, path: Path, status: os.stat_result) -> Check | None:
     if number is not None and path.parent == Path("/dev") and number != is_number:
         return Check(name, "fail", f"{path} is device {is_number}, and the kernel's {path.name} is {number}", ANEW)
     return None
-
-
-def _remedy(path: Path, number: int | None) -> str:
-    if number == errno.EACCES and os.statvfs(path).f_flag & os.ST_NODEV:
-        return "its file system is mounted with nodev, where no device can be opened: use the node in /dev"
-    if number == errno.EPERM:
-        return (
-            f"the control group of this container or unit does not have the device: --device {path} (docker, podman), "
-            f"DeviceAllow={path} rw (systemd)"
-        )
-    if number in (errno.ENXIO, errno.ENODEV):
-        return f"no driver answers: {ANEW}"
-    return "look for a security module's refusal in the kernel log"

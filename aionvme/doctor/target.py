@@ -84,7 +84,9 @@ def _privileges(refusal: Exception | None) -> Check:
 
 def paths(device: GenericDevice) -> Check:
     """Multipath: whether each of the controllers that lead to the namespace takes commands."""
-    found = "; ".join(f"{path.name} ({path.address}) {path.state}" for path in device.paths)
+    found = "; ".join(
+        f"{path.name} {f'({path.address}) ' if path.address else ''}{path.state}" for path in device.paths
+    )
     dead = [path.name for path in device.paths if path.state != "live"]
     if not dead:
         return Check("paths", "ok", f"{found}; admin commands go to {device.controller.name}")

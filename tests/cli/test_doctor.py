@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+import aionvme
 from aionvme import devices
 from aionvme.cli import main
 from aionvme.doctor import process, rings
 from aionvme.doctor.nodes import node as node_check
+from aionvme.doctor.target import metadata, paths
 from aionvme.errors import os_error
 from aionvme.queues.polled import why_not_polled
 from aionvme.queues.raw import why_not_raw
@@ -239,6 +242,49 @@ def test_short_queue(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checks["limits"]["verdict"] == "ok"
     assert "nr_requests 31" in checks["limits"]["found"]
     assert checks["polled queue"]["verdict"] in ("ok", "absent" if _ring_is_forbidden() else "ok")
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict", "words"),
+    [
+        (
+            ("live", "live"),
+            "ok",
+            "nvme2 (traddr=10.0.0.2) live; nvme3 (traddr=10.0.0.3) live; admin commands go to nvme2",
+        ),
+        (("connecting", "live"), "warn", "nvme2 (traddr=10.0.0.2) connecting; nvme3 (traddr=10.0.0.3) live"),
+        (("connecting", "resetting"), "fail", "nvme3 (traddr=10.0.0.3) resetting"),
+    ],
+)
+def test_paths(sysfs: Path, states: tuple[str, str], verdict: str, words: str) -> None:
+    """Paths that are not live are named, and admin commands go over one that is; it is a failure where there is none."""
+    subsystem = sysfs / "class/nvme-subsystem/nvme-subsys3"
+    for number, state in zip((2, 3), states, strict=True):
+        path = subsystem / f"nvme{number}"
+        path.mkdir(parents=True)
+        (path / "state").write_text(f"{state}\n")
+        (path / "address").write_text(f"traddr=10.0.0.{number}\n")
+    (subsystem / "nvme3n1").mkdir()
+    (sysfs / "class/nvme-generic/ng3n1").mkdir()
+    (sysfs / "class/nvme-generic/ng3n1/device").symlink_to(subsystem)
+    device = next(device for device in devices.generic_devices() if device.name == "ng3n1")
+    assert device.controller == Path("/dev", "nvme3" if states == ("connecting", "live") else "nvme2")
+    check = paths(device)
+    assert check.verdict == verdict
+    assert words in check.found
+    assert all(f"nvme{2 + i}" in check.remedy for i in range(2) if states[i] != "live")
+
+
+@pytest.mark.parametrize(("profile", "verdict"), [("none", "warn"), (None, "warn"), ("nop", "ok")])
+def test_metadata_without_an_integrity_profile(sysfs: Path, profile: str | None, verdict: str) -> None:
+    """Metadata in a buffer of its own passes only where the block device has an integrity profile."""
+    if profile is not None:
+        (sysfs / "class/block/nvme7n1/integrity").mkdir()
+        (sysfs / "class/block/nvme7n1/integrity/format").write_text(profile + "\n")
+    identified = SimpleNamespace(identify=SimpleNamespace(ms=8, extended_lba=False), lba_size=512)
+    check = metadata(devices.generic_devices()[0], cast(aionvme.Namespace, identified))
+    assert check.verdict == verdict
+    assert ("CONFIG_BLK_DEV_INTEGRITY" in check.remedy) == (verdict == "warn")
 
 
 def test_permissions() -> None:
