@@ -26,6 +26,8 @@ ffibuilder.cdef("""
     struct aionvme_ring;
 
     int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out);
+    int aionvme_ring_open_sqpoll(unsigned entries, unsigned cq_entries, bool iopoll, unsigned idle_ms,
+                                 struct aionvme_ring **out);
     void aionvme_ring_close(struct aionvme_ring *ring);
     unsigned aionvme_ring_flags(const struct aionvme_ring *ring);
     unsigned aionvme_ring_overflow(const struct aionvme_ring *ring);

@@ -2,11 +2,13 @@
 /*
  * One ring, over liburing 2.3 and newer. See core.h for the contract.
  *
- * liburing maps the ring, moves its indices with the right barriers and makes the system calls. Three things it leaves to us:
+ * liburing maps the ring, moves its indices with the right barriers and makes the system calls. Four things it leaves to us:
  *
  * - io_uring_get_sqe() clears at most half of a 128-byte entry. We copy all 128 bytes over whatever was there.
  * - io_uring_queue_exit() before 2.9 unmaps half of an array of 128-byte entries. The other half would keep the ring's file, and
  *   with it every registered buffer, alive until the process ends. ring_unmap() undoes what queue_init did, by itself.
+ * - io_uring_submit() on a ring with a kernel thread counts entries again that the thread has not yet taken, and enters the kernel on
+ *   each call where the ring polls as well. hand_over() stores the tail, and enters only to wake the thread.
  * - "Fewer completions than asked for" does not mean "no more": one enter runs a bounded amount of deferred work. The flags in the
  *   shared submission ring tell whether the kernel wants to be entered again.
  */
@@ -91,11 +93,19 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out)
+/* Whether a kernel thread submits, and polls where that is to be done. */
+static bool has_thread(const struct aionvme_ring *ring)
+{
+	return ring->ring.flags & IORING_SETUP_SQPOLL;
+}
+
+static int ring_open(unsigned entries, unsigned cq_entries, bool iopoll, unsigned idle_ms, struct aionvme_ring **out)
 {
 	const unsigned base = IORING_SETUP_SQE128 | IORING_SETUP_CQE32 | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
-			      (iopoll ? IORING_SETUP_IOPOLL : 0);
+			      (iopoll ? IORING_SETUP_IOPOLL : 0) | (idle_ms ? IORING_SETUP_SQPOLL : 0);
 	const unsigned wanted[] = {
+		/* The thread does the deferred work: the kernel takes none of the flags below beside it. */
+		idle_ms ? 0 :
 		/* TASKRUN_FLAG shows deferred work in the shared ring, so that a tick enters only when there is some. */
 		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG, /* 6.1 */
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, /* 5.19 */
@@ -108,10 +118,12 @@ int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct
 	ring->eventfd = -1;
 	ring->depth = entries;
 	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		struct io_uring_params params = { .flags = base | wanted[i], .cq_entries = cq_entries };
+		struct io_uring_params params = {
+			.flags = base | wanted[i], .cq_entries = cq_entries, .sq_thread_idle = idle_ms,
+		};
 
 		ret = io_uring_queue_init_params(entries, &ring->ring, &params);
-		if (ret != -EINVAL)
+		if (ret != -EINVAL || idle_ms)
 			break;
 	}
 	if (ret < 0) {
@@ -120,6 +132,16 @@ int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct
 	}
 	*out = ring;
 	return 0;
+}
+
+int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out)
+{
+	return ring_open(entries, cq_entries, iopoll, 0, out);
+}
+
+int aionvme_ring_open_sqpoll(unsigned entries, unsigned cq_entries, bool iopoll, unsigned idle_ms, struct aionvme_ring **out)
+{
+	return ring_open(entries, cq_entries, iopoll, idle_ms ? idle_ms : 1, out);
 }
 
 static void ring_unmap(struct io_uring *ring)
@@ -159,13 +181,21 @@ unsigned aionvme_ring_overflow(const struct aionvme_ring *ring)
 	return __atomic_load_n(ring->ring.cq.koverflow, __ATOMIC_RELAXED);
 }
 
+/* Entries that are yet to be submitted. Those that were handed to the thread are in flight, whether it has taken them or not. */
+static unsigned ready(const struct aionvme_ring *ring)
+{
+	const struct io_uring_sq *sq = &ring->ring.sq;
+
+	return has_thread(ring) ? sq->sqe_tail - sq->sqe_head : io_uring_sq_ready(&ring->ring);
+}
+
 /*
  * How many entries of batches may be submitted: what single ones leave of the depth, or what is missing of the quarter that is the
  * batches' in any case.
  */
 static unsigned room(const struct aionvme_ring *ring)
 {
-	const unsigned taken = ring->in_flight + io_uring_sq_ready(&ring->ring), space = io_uring_sq_space_left(&ring->ring);
+	const unsigned taken = ring->in_flight + ready(ring), space = io_uring_sq_space_left(&ring->ring);
 	const unsigned share = ring->depth < 8 ? 1 : ring->depth / 4;
 	unsigned n = taken < ring->depth ? ring->depth - taken : 0;
 
@@ -178,7 +208,7 @@ unsigned aionvme_ring_queued(const struct aionvme_ring *ring)
 {
 	const unsigned more = room(ring);
 
-	return io_uring_sq_ready(&ring->ring) + (ring->unsubmitted < more ? ring->unsubmitted : more);
+	return ready(ring) + (ring->unsubmitted < more ? ring->unsubmitted : more);
 }
 
 uint64_t aionvme_ring_submitted(const struct aionvme_ring *ring)
@@ -188,7 +218,7 @@ uint64_t aionvme_ring_submitted(const struct aionvme_ring *ring)
 
 bool aionvme_ring_busy(const struct aionvme_ring *ring)
 {
-	return ring->in_flight || ring->unsubmitted || io_uring_sq_ready(&ring->ring);
+	return ring->in_flight || ring->unsubmitted || ready(ring);
 }
 
 int aionvme_ring_add_batch(struct aionvme_ring *ring, struct aionvme_batch *batch)
@@ -456,6 +486,30 @@ struct aionvme_polls aionvme_ring_polls(const struct aionvme_ring *ring)
 	return ring->polls;
 }
 
+/* Hand queued entries to the thread, and wake it where it sleeps. 0, or a negative errno. */
+static int hand_over(struct aionvme_ring *ring)
+{
+	struct io_uring_sq *sq = &ring->ring.sq;
+	const unsigned n = ready(ring);
+	int ret = 0;
+
+	sq->sqe_head = sq->sqe_tail;
+	/* Behind this the thread sees the tail, and with it what was stored before: the entries. */
+	__atomic_store_n(sq->ktail, sq->sqe_tail, __ATOMIC_RELEASE);
+	ring->in_flight += n;
+	ring->submitted += n;
+	/*
+	 * The thread raises NEED_WAKEUP, then looks at the tail once more and sleeps; we store the tail, then look at NEED_WAKEUP. With a
+	 * full fence between, one of the two sees the other.
+	 */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (n && sq_flags(ring) & IORING_SQ_NEED_WAKEUP)
+		ret = syscall(__NR_io_uring_enter, ring->ring.ring_fd, 0, 0, IORING_ENTER_SQ_WAKEUP, NULL, 0) < 0 ? -errno : 0;
+	if (!ret && work_pending(ring))
+		ret = io_uring_get_events(&ring->ring);
+	return ret == -EINTR || ret == -EBUSY || ret == -EBADR ? 0 : ret;
+}
+
 /* Hand queued entries to the kernel and let it run deferred work or poll, without waiting. 0, or a negative errno. */
 static int ring_enter(struct aionvme_ring *ring)
 {
@@ -463,6 +517,8 @@ static int ring_enter(struct aionvme_ring *ring)
 
 	if (ring->latencies)
 		stamp(ring);
+	if (has_thread(ring))
+		return hand_over(ring);
 	do
 		ret = io_uring_submit_and_get_events(&ring->ring);
 	while (ret == -EINTR);
@@ -573,29 +629,29 @@ static void plan_poll(struct aionvme_ring *ring, unsigned found, bool submitted)
 /* Whether a polled ring may be asked for completions: what has been posted is reaped first. */
 static bool may_poll(const struct aionvme_ring *ring, unsigned max)
 {
-	return ring->ring.flags & IORING_SETUP_IOPOLL && ring->in_flight && io_uring_cq_ready(&ring->ring) < max;
+	return ring->ring.flags & IORING_SETUP_IOPOLL && !has_thread(ring) && ring->in_flight && io_uring_cq_ready(&ring->ring) < max;
 }
 
 /* Enter the kernel if there is a reason to. Returns whether it was entered, or a negative errno. */
 static int enter_if_needed(struct aionvme_ring *ring, unsigned max)
 {
-	const bool submit = io_uring_sq_ready(&ring->ring);
-	const unsigned ready = io_uring_cq_ready(&ring->ring);
+	const bool submit = ready(ring);
+	const unsigned found = io_uring_cq_ready(&ring->ring);
 	int ret;
 
 	if (!submit && !work_pending(ring)) {
 		if (!may_poll(ring, max))
 			return 0;
 		if (now_ns() < ring->poll_ns) {
-			ring->polls.spared += !ready;
+			ring->polls.spared += !found;
 			return 0;
 		}
 	}
 	ret = ring_enter(ring);
 	if (ret < 0)
 		return ret;
-	if (ring->ring.flags & IORING_SETUP_IOPOLL)
-		plan_poll(ring, io_uring_cq_ready(&ring->ring) - ready, submit);
+	if (ring->ring.flags & IORING_SETUP_IOPOLL && !has_thread(ring))
+		plan_poll(ring, io_uring_cq_ready(&ring->ring) - found, submit);
 	return 1;
 }
 

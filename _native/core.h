@@ -99,6 +99,14 @@ struct aionvme_ring;
 int aionvme_ring_open(unsigned entries, unsigned cq_entries, bool iopoll, struct aionvme_ring **out);
 
 /*
+ * aionvme_ring_open_sqpoll() - The same with a thread of the kernel's that submits, and polls (IORING_SETUP_SQPOLL).
+ * @idle_ms: How long the thread, which takes a processor for itself, looks for entries before it goes to sleep.
+ *
+ * Such a ring is entered only to wake the thread. Whoever waits for completions of a polled one finds them, or has to look again.
+ */
+int aionvme_ring_open_sqpoll(unsigned entries, unsigned cq_entries, bool iopoll, unsigned idle_ms, struct aionvme_ring **out);
+
+/*
  * aionvme_ring_close() - Unmap and close a ring.
  *
  * A hardware queue that was registered is free for the next ring when this returns, if nothing is in flight.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from operator import index
 from pathlib import Path
 from typing import Literal, SupportsIndex, get_args
@@ -45,18 +46,20 @@ SEGMENTS = 127
 class PathReport:
     """The path that commands take, and the reasons why each better one was not to be had.
 
-    ``detour`` says in words which commands take another path, where some do.
+    ``detour`` says in words which commands take another path, where some do. With ``sqpoll`` a thread of the kernel's submits.
     """
 
     kind: QueueKind
     depth: int
     why_not: Mapping[str, str] = field(default_factory=dict, hash=False)
     detour: str = ""
+    sqpoll: bool = False
 
     def __str__(self) -> str:
+        thread = ", submitted by a thread of the kernel's" if self.sqpoll else ""
         detour = f" ({self.detour})" if self.detour else ""
         reasons = "".join(f"; not {kind}: {reason}" for kind, reason in self.why_not.items())
-        return f"{self.kind}, depth {self.depth}{detour}{reasons}"
+        return f"{self.kind}, depth {self.depth}{thread}{detour}{reasons}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Attachment:
     """Releases everything: queues that nobody has closed, and what is under them."""
 
 
-def attach(target: Target, choice: QueueChoice, depth: SupportsIndex) -> Attachment:
+def attach(target: Target, choice: QueueChoice, depth: SupportsIndex, sqpoll: bool = False) -> Attachment:
     """Open a target: an emulator spec (``emu:zns?...``) or the path of an NVMe generic device.
 
     Raises UsageError where the target or the arguments are not usable, OSError where the kernel refuses.
@@ -92,8 +95,12 @@ def attach(target: Target, choice: QueueChoice, depth: SupportsIndex) -> Attachm
     depth = index(depth)
     name = _name(target)
     if name.startswith("emu:"):
+        if sqpoll:
+            raise UsageError(
+                f"sqpoll=True: {name} is served in this process, and no thread of the kernel's has to do with it"
+            )
         return _attach_emulated(name, choice, depth)
-    return _attach_device(find(Path(name)), choice, depth)
+    return _attach_device(find(Path(name)), choice, depth, bool(sqpoll))
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
     )
 
 
-def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> Attachment:
+def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int, sqpoll: bool) -> Attachment:
     if choice == "emulated":
         raise UsageError(
             f"queue='emulated': {device.path} is a real device; an emulated one is opened as 'emu:zns' or 'emu:nvm'"
@@ -164,7 +171,7 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         controller = _open(device.controller, undo)
         admin = RingQueue(controller, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
         undo.callback(admin.close)
-        io, why_not = _open_queue(device, fd, choice, depth)
+        io, why_not = _open_queue(device, fd, choice, depth, sqpoll)
         undo.callback(io.close)
         nsid = _nsid(fd, device.path)
         undo.pop_all()
@@ -181,7 +188,7 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int) -> At
         nsid=nsid,
         io=io,
         admin=admin,
-        path=PathReport(io.kind, io.depth, why_not, io.detour),
+        path=PathReport(io.kind, io.depth, why_not, io.detour, sqpoll),
         max_transfer_bytes=max_transfer_bytes,
         chunk_bytes=chunk_bytes,
         segments=_segments(device),
@@ -229,9 +236,15 @@ def _segments(device: GenericDevice) -> int:
     return device.queue_limit("max_segments") or SEGMENTS
 
 
-def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int) -> tuple[Queue, dict[str, str]]:
+def _open_queue(
+    device: GenericDevice, fd: int, choice: QueueChoice, depth: int, sqpoll: bool
+) -> tuple[Queue, dict[str, str]]:
     """The queue that was asked for, or the best one with the reasons against those before it."""
-    openers = {"raw": _open_raw, "polled": _open_polled, "interrupt": _open_interrupt}
+    openers = {
+        "raw": partial(_open_raw, sqpoll=sqpoll),
+        "polled": partial(_open_polled, sqpoll=sqpoll),
+        "interrupt": partial(_open_interrupt, sqpoll=sqpoll),
+    }
     if choice != "auto":
         found = openers[choice](device, fd, depth)
         if isinstance(found, str):
@@ -251,9 +264,9 @@ def _open_queue(device: GenericDevice, fd: int, choice: QueueChoice, depth: int)
     raise AssertionError("the last of them opens or raises")
 
 
-def _open_raw(device: GenericDevice, fd: int, depth: int) -> Queue | str:
+def _open_raw(device: GenericDevice, fd: int, depth: int, sqpoll: bool) -> Queue | str:
     """A raw queue, or why not. PermissionError without CAP_SYS_ADMIN."""
-    reason = why_not_raw(device)
+    reason = why_not_raw(device) or ("sqpoll=True is for the other queues" if sqpoll else None)
     if reason is not None:
         return reason
     # The size of the controller's queues, 0's based (drivers/nvme/host/pci.c): what is more would wait in a kernel worker.
@@ -266,12 +279,13 @@ def _open_raw(device: GenericDevice, fd: int, depth: int) -> Queue | str:
         return str(error.strerror)
 
 
-def _open_polled(device: GenericDevice, fd: int, depth: int) -> Queue | str:
-    return why_not_polled(device) or PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=_requests(device, depth))
+def _open_polled(device: GenericDevice, fd: int, depth: int, sqpoll: bool) -> Queue | str:
+    reason = why_not_polled(device)
+    return reason or PolledQueue(fd, lib.NVME_URING_CMD_IO, depth=_requests(device, depth), sqpoll=sqpoll)
 
 
-def _open_interrupt(device: GenericDevice, fd: int, depth: int) -> Queue | str:
-    return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=_requests(device, depth))
+def _open_interrupt(device: GenericDevice, fd: int, depth: int, sqpoll: bool) -> Queue | str:
+    return RingQueue(fd, lib.NVME_URING_CMD_IO, kind="interrupt", depth=_requests(device, depth), sqpoll=sqpoll)
 
 
 def _requests(device: GenericDevice, depth: int) -> int:

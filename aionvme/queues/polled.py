@@ -20,9 +20,9 @@ class PolledQueue(SplitQueue):
 
     detour = "commands without data are interrupt driven"
 
-    def __init__(self, fd: int, cmd_op: int, *, depth: int) -> None:
-        """Open both rings; raises as :class:`RingQueue` does."""
-        super().__init__(RingQueue(fd, cmd_op, kind="polled", depth=depth), fd, cmd_op)
+    def __init__(self, fd: int, cmd_op: int, *, depth: int, sqpoll: bool = False) -> None:
+        """Open both rings, the polled one with a thread of the kernel's if ``sqpoll``; raises as :class:`RingQueue` does."""
+        super().__init__(RingQueue(fd, cmd_op, kind="polled", depth=depth, sqpoll=sqpoll), fd, cmd_op)
         self.port = self._better.port
 
     def takes(self, entry: bytes, buf_index: int) -> bool:

@@ -42,6 +42,9 @@ SPIN_S = 0.001
 LINGER_NS = 50_000
 """How long an idle loop waits for a completion before it goes to sleep: going there and waking up takes about half of that."""
 
+SQ_IDLE_MS = 10
+"""How long the thread that submits looks for commands before it goes to sleep; waking it costs a system call."""
+
 SETUP_CAUSES = MappingProxyType(
     {
         errno.ENOSYS: "this kernel was built without io_uring, or a seccomp filter (a container's) hides it",
@@ -102,8 +105,10 @@ class RingQueue:
     detour = ""
     batches = True
 
-    def __init__(self, fd: int, cmd_op: int, *, kind: RingKind, depth: int) -> None:
+    def __init__(self, fd: int, cmd_op: int, *, kind: RingKind, depth: int, sqpoll: bool = False) -> None:
         """Open a ring for the device open as ``fd``; ``cmd_op`` says I/O or admin (NVME_URING_CMD_IO or _ADMIN).
+
+        With ``sqpoll`` a thread of the kernel's submits, and polls where that is to be done.
 
         Raises OSError with the likely cause where the kernel gives no such ring. The kind "raw" is only for kernels that have
         raw queues (:meth:`raw_supported`).
@@ -127,7 +132,7 @@ class RingQueue:
         self._stopped_early: list[Batch] = []
         self._free_buffers = list(range(REGISTERED_BUFFERS - 1, -1, -1))
 
-        self._ring = _open_ring(depth, iopoll=kind != "interrupt")
+        self._ring = _open_ring(depth, iopoll=kind != "interrupt", sqpoll=sqpoll)
         try:
             _check(lib.aionvme_ring_register_files(self._ring, [fd], 1), "registering the device with its ring")
             _check(lib.aionvme_ring_reserve_buffers(self._ring, REGISTERED_BUFFERS), "reserving registered buffers")
@@ -357,9 +362,13 @@ def _address(values: NDArray[Any]) -> int:
     return address
 
 
-def _open_ring(depth: int, iopoll: bool) -> Any:
+def _open_ring(depth: int, iopoll: bool, sqpoll: bool = False) -> Any:
     out = ffi.new("struct aionvme_ring **")
-    _check(lib.aionvme_ring_open(depth, 2 * depth, iopoll, out), "setting up an io_uring", SETUP_CAUSES)
+    if sqpoll:
+        ret = lib.aionvme_ring_open_sqpoll(depth, 2 * depth, iopoll, SQ_IDLE_MS, out)
+    else:
+        ret = lib.aionvme_ring_open(depth, 2 * depth, iopoll, out)
+    _check(ret, "setting up an io_uring", SETUP_CAUSES)
     return out[0]
 
 

@@ -43,11 +43,13 @@ class NullQueue(RingQueue):
 
     port = None  # every command passes through here
 
-    def __init__(self, kind: Literal["polled", "interrupt"] = "interrupt", depth: int = 8) -> None:
+    def __init__(
+        self, kind: Literal["polled", "interrupt"] = "interrupt", depth: int = 8, sqpoll: bool = False
+    ) -> None:
         fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         others = ring_fds()  # an event loop can have rings of its own
         try:
-            super().__init__(fd, 1, kind=kind, depth=depth)
+            super().__init__(fd, 1, kind=kind, depth=depth, sqpoll=sqpoll)
         finally:
             os.close(fd)  # the ring has its own reference
         (self.ring_fd,) = ring_fds() - others
@@ -90,10 +92,10 @@ class NopQueue(NullQueue):
 class HeldQueue(NullQueue):
     """Commands stay in the kernel until they are released: each waits for an empty message on a socket, and gives res 0."""
 
-    def __init__(self, depth: int = 8) -> None:
+    def __init__(self, depth: int = 8, sqpoll: bool = False) -> None:
         self._socket, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._byte = ctypes.create_string_buffer(1)
-        super().__init__("interrupt", depth)
+        super().__init__("interrupt", depth, sqpoll)
 
     def stage_sqe(self, *fields: int | bytes) -> None:
         """Receive a message instead of a uring_cmd."""

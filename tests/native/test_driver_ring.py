@@ -16,13 +16,15 @@ from tests.native.rings import HeldQueue, Kept, NopQueue, NullQueue, break_ring,
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["interrupt", "deferred", "polled"])
+@pytest.fixture(params=["interrupt", "deferred", "polled", "interrupt-sqpoll", "polled-sqpoll"])
 def nops(request: pytest.FixtureRequest) -> Callable[[int], NopQueue]:
-    """A queue of NOPs that complete as they are told: in the submission, by deferred work, or on a polled ring."""
+    """A queue of NOPs that complete as they are told: in the submission, by deferred work, or on a polled ring; or by a thread
+    of the kernel's."""
     need_injected_results()
 
     def make(depth: int) -> NopQueue:
-        queue = NopQueue("polled" if request.param == "polled" else "interrupt", depth)
+        polled, sqpoll = request.param.startswith("polled"), request.param.endswith("sqpoll")
+        queue = NopQueue("polled" if polled else "interrupt", depth, sqpoll)
         queue.deferred = request.param == "deferred"
         return queue
 
