@@ -1,0 +1,182 @@
+"""What exceeds a limit of the device's or the kernel's still works, or is refused before it is submitted.
+
+How deep a queue is at most is tested with the paths, and how data in pieces is split with vectored commands.
+"""
+
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import aionvme
+from aionvme.devices import find
+from tests.conftest import Place, node
+
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("transfers of any length")]
+
+MIB = 1 << 20
+PAGE = 4096
+Array = NDArray[np.uint8]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What the kernel and the device take has nothing to do with the loop."""
+    return "asyncio"
+
+
+def registered(ns: aionvme.Namespace, len_bytes: int) -> Array:
+    """In as many registrations as it takes."""
+    return ns.alloc(len_bytes)
+
+
+def scattered(_: aionvme.Namespace, len_bytes: int) -> Array:
+    """Small pages that came to be in random order, so that hardly two of them are neighbours; it begins inside of one."""
+    memory = mmap.mmap(-1, len_bytes + PAGE)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    pages = np.frombuffer(memory, np.uint8)
+    for page in np.random.default_rng(1).permutation(len(memory) // PAGE):
+        pages[page * PAGE] = 1
+    return pages[PAGE - 512 : PAGE - 512 + len_bytes]
+
+
+def dword(_: aionvme.Namespace, len_bytes: int) -> Array:
+    """As far into a page as the kernel lets a controller reach without a copy."""
+    return np.frombuffer(mmap.mmap(-1, len_bytes + PAGE), np.uint8)[PAGE - 4 : PAGE - 4 + len_bytes]
+
+
+def odd(_: aionvme.Namespace, len_bytes: int) -> Array:
+    """At an address for which the kernel copies."""
+    return np.frombuffer(mmap.mmap(-1, len_bytes + PAGE), np.uint8)[PAGE - 1 : PAGE - 1 + len_bytes]
+
+
+def stored(target: str, len_bytes: int) -> Array:
+    """What the namespace has from its start, read by the block layer past the page cache."""
+    memory = mmap.mmap(-1, len_bytes)
+    fd = os.open(f"/dev/{find(Path(target)).block_name}", os.O_RDONLY | os.O_DIRECT)
+    try:
+        for start in range(0, len_bytes, MIB):
+            assert os.preadv(fd, [memoryview(memory)[start : start + MIB]], start) == MIB
+    finally:
+        os.close(fd)
+    return np.frombuffer(memory, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("memory", "len_bytes"), [(registered, 64 * MIB), (scattered, 64 * MIB), (dword, 4 * MIB), (odd, 4 * MIB)]
+)
+async def test_one_call_for_a_whole_namespace(
+    place: Place, tmp_path: Path, memory: Callable[[aionvme.Namespace, int], Array], len_bytes: int
+) -> None:
+    """It is as many commands as MDTS and segments ask for, in flight together up to the depth, and every byte is right."""
+    file, depth = tmp_path / "run.npy", 6
+    async with place.open(place.nvm_512, depth=depth, trace=file) as ns:
+        source, target = memory(ns, len_bytes), memory(ns, len_bytes)
+        source[:] = np.random.default_rng(2).integers(0, 256, len_bytes, np.uint8)
+        most, nlb = ns.max_transfer_bytes, len_bytes // 512
+        assert most <= 512 << 10  # the controller's MDTS
+        await ns.write(0, source)
+        assert np.array_equal(stored(place.nvm_512, len_bytes), source)
+        await ns.read(0, nlb, into=target)
+        assert np.array_equal(target, source)
+    trace = aionvme.load_trace(file)
+    n = -(-len_bytes // most)
+    assert trace["opcode"].tolist() == [1] * n + [2] * n
+    assert trace["len_bytes"].tolist() == 2 * ([most] * (n - 1) + [len_bytes - (n - 1) * most])
+    assert trace["len_bytes"].max() <= most
+    assert trace["slba"][:n].tolist() == list(range(0, nlb, most // 512))
+    assert trace["in_flight"].max() == depth
+    assert not trace["status"].any()
+    assert not trace["errno"].any()
+
+
+async def test_an_append_of_zasl(place: Place) -> None:
+    """One of ZASL, which is smaller than MDTS, goes; one of a block more is refused, and nothing is submitted."""
+    async with place.open(place.zns) as ns:
+        await ns.reset_zone(0)
+        most = ns.max_append_bytes
+        assert most == 128 << 10 < ns.max_transfer_bytes
+        data = np.random.default_rng(3).integers(0, 256, most, np.uint8)
+        assert await ns.zone_append(0, data) == 0
+        assert np.array_equal(await ns.read(0, most // ns.lba_size), data)
+        submitted = ns._io.submitted
+        with pytest.raises(aionvme.UsageError, match="ZASL"):
+            await ns.zone_append(0, bytes(most + ns.lba_size))
+        with pytest.raises(aionvme.UsageError, match="one command takes 1 to 32 blocks"):
+            await ns.append_many([0], most // ns.lba_size + 1, bytes(most + ns.lba_size))
+        assert ns._io.submitted == submitted
+
+
+async def test_across_registrations(place: Place) -> None:
+    """A buffer of more pages than the device has segments is several registrations; what crosses from one to the next works."""
+    async with place.open(place.nvm_4096) as ns:
+        buffer = ns.alloc(4 * MIB)
+        starts = [start - ns._pool._starts[0] for start in ns._pool._starts]
+        assert place.queue == "raw" or len(starts) > 4
+        buffer[:] = np.arange(MIB, dtype=np.uint32).view(np.uint8)
+        expected = buffer.copy()
+        await ns.write(0, buffer)
+        for middle in (*starts[1:], 2 * MIB):
+            piece = buffer[middle - 2 * PAGE : middle + PAGE]
+            piece[:] = 0
+            await ns.read(middle // PAGE - 2, 3, into=piece)
+        assert np.array_equal(buffer, expected)
+
+
+async def test_more_buffers_than_can_be_registered(place: Place) -> None:
+    """Those that are too many are ordinary ones, which the kernel takes as well; when others go, they make room."""
+    async with place.open(place.nvm_4096) as ns:
+        buffers = [ns.alloc(PAGE) for _ in range(1030)]
+        assert len(ns._pool._starts) == 1024
+        for i in (0, 1, 1022, 1023, 1024, 1025, 1029):
+            buffers[i][:] = i & 0xFF
+            await ns.write(i, buffers[i])
+            buffers[i][:] = 0
+            await ns.read(i, 1, into=buffers[i])
+            assert (buffers[i] == i & 0xFF).all()
+        del buffers[:500]
+        buffers.append(ns.alloc(PAGE))
+        assert len(ns._pool._starts) == 525
+        await ns.read(1029, 1, into=buffers[-1])
+        assert (buffers[-1] == 1029 & 0xFF).all()
+
+
+LITTLE_MEMORY = """
+import asyncio, sys
+import numpy as np
+import aionvme
+
+async def main():
+    async with aionvme.open(sys.argv[1], queue=sys.argv[2]) as ns:
+        buffer = ns.alloc(1 << 20)
+        registered = len(ns._pool._starts)
+        buffer[:] = np.arange(1 << 18, dtype=np.uint32).view(np.uint8)
+        expected = buffer.copy()
+        await ns.write(0, buffer)
+        buffer[:] = 0
+        await ns.read(0, 256, into=buffer)
+        assert np.array_equal(buffer, expected)
+        print(registered, -(-buffer.size // ns._pool._chunk_bytes))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("limit_kib", [64, 640])
+def test_little_memory_may_be_locked(place: Place, limit_kib: int) -> None:
+    """Without CAP_IPC_LOCK and with a small RLIMIT_MEMLOCK a buffer is registered in part or not at all, and works."""
+    command = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", f"--memlock={limit_kib << 10}"]
+    command += [sys.executable, "-c", LITTLE_MEMORY, node(3), place.queue]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    registered, pieces = map(int, ran.stdout.split())
+    if limit_kib == 64 or pieces == 1:  # through a raw queue it is registered as a whole
+        assert registered == 0
+    else:
+        assert 0 < registered < pieces
