@@ -3,9 +3,10 @@
 Reads of one kind in several ways, each beside the first of its group:
 
 - one await for each: into registered memory, into a numpy array, into a bytearray, and without ``into``, where the library
-  makes an array for the data; and with latencies recorded, for which the core looks at the clock twice a batch;
+  makes an array for the data; with latencies recorded, for which the core looks at the clock twice a batch; into two pieces of
+  memory; and submitted by a thread of the kernel's (SQPOLL), which then has a processor for itself;
 - one await for 4096: with registered memory and one length for all, with ordinary memory, with a length for each (two columns
-  more), as an array of commands of which every field is a column (submit_many), and with latencies recorded.
+  more), as an array of commands of which every field is a column (submit_many), with latencies recorded, and with SQPOLL.
 
 In three places: on /dev/null on this machine, where memory is looked up but not touched, in time and (the full run) in
 instructions of user space, as valgrind counts them; and reads of 4 KiB from a namespace in the test bed's virtual machine,
@@ -33,6 +34,8 @@ SINGLE = (
     "await, bytearray",
     "await, no into",
     "await, latencies recorded",
+    "await, two pieces",
+    "await, SQPOLL",
 )
 ARRAY = (
     "array, registered memory",
@@ -40,16 +43,19 @@ ARRAY = (
     "array, a length for each",
     "array of commands",
     "array, latencies recorded",
+    "array, SQPOLL",
 )
 CONTENDERS = (*SINGLE, *ARRAY)
+COUNTED = tuple(contender for contender in CONTENDERS if not contender.endswith("SQPOLL"))
+"""Those whose instructions are always the same: who waits for a thread goes round until it has done something."""
 LEN = 4096
 """Commands in an array."""
 
 
 @asynccontextmanager
-async def device(depth: int) -> AsyncIterator[aionvme.Namespace]:
+async def device(depth: int, sqpoll: bool = False) -> AsyncIterator[aionvme.Namespace]:
     """A namespace of the virtual machine's."""
-    async with aionvme.open("/dev/ng0n1", queue="interrupt", depth=depth) as ns:
+    async with aionvme.open("/dev/ng0n1", queue="interrupt", depth=depth, sqpoll=sqpoll) as ns:
         yield ns
 
 
@@ -61,10 +67,14 @@ def call_of(contender: str, ns: aionvme.Namespace, nlb: int, depth: int) -> tupl
     size = nlb * ns.lba_size
     if contender == "await, no into":
         return lambda _: ns.read(0, nlb), 1
+    if contender == "await, two pieces":
+        halves = [[np.empty(size // 2, np.uint8) for _ in range(2)] for _ in range(depth)]
+        return lambda task: ns.read(0, nlb, into=halves[task]), 1
     if contender in SINGLE:
         makes: dict[str, Callable[[int], Buffer]] = {
             "await, registered memory": ns.alloc,
             "await, latencies recorded": ns.alloc,
+            "await, SQPOLL": ns.alloc,
             "await, numpy array": lambda len_bytes: np.empty(len_bytes, np.uint8),
             "await, bytearray": bytearray,
         }
@@ -86,7 +96,7 @@ def call_of(contender: str, ns: aionvme.Namespace, nlb: int, depth: int) -> tupl
 
 async def timed(place: str, contender: str, depth: int, seconds: float) -> harness.Measures:
     """A contender by the clock."""
-    async with PLACES[place](depth) as ns:
+    async with PLACES[place](depth, contender.endswith("SQPOLL")) as ns:
         recording = ns.latencies() if contender.endswith("recorded") else nullcontext()
         nlb = 4096 // ns.lba_size
         call, commands = call_of(contender, ns, nlb, depth)
@@ -131,7 +141,10 @@ def remarks(result: report.Result) -> list[str]:
     found = []
     for name, part in result["parts"].items():
         metric = "instructions_per_command" if name == "instructions" else "commands_per_second"
-        found += [f"## {part['title']}: compared", report.ratios(part, pairs, metric)]
+        found += [
+            f"## {part['title']}: compared",
+            report.ratios(part, [pair for pair in pairs if pair[0] in part["contenders"]], metric),
+        ]
     return found
 
 
@@ -148,7 +161,7 @@ BENCHMARK = harness.Benchmark(
         ),
         "instructions": harness.Part(
             title="uring_cmd on /dev/null, counted",
-            contenders=CONTENDERS,
+            contenders=COUNTED,
             measure=counted,
             full=harness.Settings(depths=(64,), rounds=1, seconds=0),
             quick=None,
