@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
+from aionvme._core import ffi
 from aionvme.buffers import NOTHING, Buffer, Span, span_of
 from aionvme.errors import UsageError
 from aionvme.queues.raw import PAGE_SIZE
@@ -88,8 +87,8 @@ def pointers_of(vector: Vector, segments: int | None) -> tuple[int, int, object]
         addr, len_bytes = pieces[0]
         if len_bytes > 1:  # otherwise it is not aligned as it is
             pieces[:1] = [(addr, 1), (addr + 1, len_bytes - 1)]
-    array = span_of(np.array(pieces, np.uint64), writable=False)
-    return array.addr, len(pieces), (array, vector)
+    array = ffi.new("uint64_t[]", [word for piece in pieces for word in piece])
+    return int(ffi.cast("uintptr_t", array)), len(pieces), (array, vector)
 
 
 def _pages(addr: int, len_bytes: int) -> int:

@@ -141,10 +141,7 @@ def remarks(result: report.Result) -> list[str]:
     found = []
     for name, part in result["parts"].items():
         metric = "instructions_per_command" if name == "instructions" else "commands_per_second"
-        found += [
-            f"## {part['title']}: compared",
-            report.ratios(part, [pair for pair in pairs if pair[0] in part["contenders"]], metric),
-        ]
+        found += [f"## {part['title']}: compared", report.ratios(part, pairs, metric)]
     return found
 
 

@@ -73,10 +73,9 @@ ENTER_CAUSES = MappingProxyType(
 )
 
 
-VECTORED = MappingProxyType(
-    {lib.NVME_URING_CMD_IO: lib.NVME_URING_CMD_IO_VEC, lib.NVME_URING_CMD_ADMIN: lib.NVME_URING_CMD_ADMIN_VEC}
-)
-"""The operation for the same command with its data in several pieces."""
+VECTORED: int = lib.NVME_URING_CMD_IO_VEC - lib.NVME_URING_CMD_IO
+"""What makes of an operation, I/O or admin, the one for a command with its data in several pieces."""
+assert lib.NVME_URING_CMD_ADMIN_VEC - lib.NVME_URING_CMD_ADMIN == VECTORED
 
 CMD_OFFSET, BUF_INDEX_OFFSET = 48, 40
 """Of the command bytes and of buf_index in a submission queue entry."""
@@ -181,7 +180,7 @@ class RingQueue:
         else:
             flags |= lib.IORING_URING_CMD_FIXED
         if is_vectored(entry):
-            entry, cmd_op = vectored(entry), VECTORED[cmd_op]
+            entry, cmd_op = vectored(entry), cmd_op + VECTORED
         self.stage_sqe(
             lib.IORING_OP_URING_CMD, lib.IOSQE_FIXED_FILE, 0, 0,
             cmd_op, 0, 0, flags, user_data,
