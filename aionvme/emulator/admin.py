@@ -51,7 +51,7 @@ class AdminCommands:
         self._pages = _identify_pages(namespace)
         self._logs: dict[int, Callable[[Command], bytes]] = {
             Lid.ERROR_INFORMATION: lambda _: self._errors.page(),
-            Lid.SMART: lambda _: self._smart(),
+            Lid.SMART: self._smart,
             Lid.FIRMWARE_SLOT: lambda _: log_pages.firmware_slot(),
             Lid.COMMANDS_SUPPORTED_AND_EFFECTS: self._commands_supported,
         }
@@ -112,7 +112,10 @@ class AdminCommands:
         view[len(part) :] = bytes(length - len(part))
         return DONE
 
-    def _smart(self) -> bytes:
+    def _smart(self, command: Command) -> bytes:
+        """Of the controller, or of the namespace, which has the same to say."""
+        if command.nsid not in (None, 0, _NSID, _BROADCAST):
+            raise StatusError(INVALID_NAMESPACE_OR_FORMAT)
         features, temperature = self._features, log_pages.COMPOSITE_TEMPERATURE
         too_warm = not features.under_temperature < temperature < features.over_temperature
         return log_pages.smart(self._counters, self._errors.count, too_warm)

@@ -17,6 +17,7 @@ LBA_OUT_OF_RANGE = Status.of(0x0, 0x80, dnr=True)
 
 INVALID_LOG_PAGE = Status.of(0x1, 0x09, dnr=True)
 FEATURE_NOT_SAVEABLE = Status.of(0x1, 0x0D, dnr=True)
+FEATURE_NOT_NAMESPACE_SPECIFIC = Status.of(0x1, 0x0F, dnr=True)
 COMMAND_SIZE_LIMIT_EXCEEDED = Status.of(0x1, 0x83, dnr=True)
 
 INVALID_ZONE_OPERATION = Status.of(0x1, 0xB6, dnr=True)

@@ -2,7 +2,12 @@
 
 from collections.abc import Callable
 
-from aionvme.emulator.completions import FEATURE_NOT_SAVEABLE, INVALID_FIELD, StatusError
+from aionvme.emulator.completions import (
+    FEATURE_NOT_NAMESPACE_SPECIFIC,
+    FEATURE_NOT_SAVEABLE,
+    INVALID_FIELD,
+    StatusError,
+)
 from aionvme.emulator.identify_pages import WARNING_TEMPERATURE
 from aionvme.emulator.nvm import NvmNamespace
 from aionvme.nvme.command import Command
@@ -14,6 +19,7 @@ NUMBER_OF_QUEUES = 0x07
 _SAVE = 1 << 31
 _CHANGEABLE = 1 << 2
 _QUEUES = 64
+_BROADCAST = 0xFFFF_FFFF
 
 
 class Features:
@@ -50,6 +56,8 @@ class Features:
             raise StatusError(INVALID_FIELD)
         if command.cdw10 & _SAVE:
             raise StatusError(FEATURE_NOT_SAVEABLE)
+        if command.nsid not in (None, 0, _BROADCAST):
+            raise StatusError(FEATURE_NOT_NAMESPACE_SPECIFIC)  # all of them are the controller's
         return self._set[command.cdw10 & 0xFF](command)
 
     def _default(self, fid: int, command: Command) -> int:

@@ -103,6 +103,8 @@ class ZonedNamespace(NvmNamespace):
         event = _ACTIONS.get(action)
         if event is None:
             raise StatusError(INVALID_FIELD)
+        if event is Event.EXTEND and (select_all or not self.spec.zdes):
+            raise StatusError(INVALID_FIELD)
         attributes = 0
         if event in _ALLOCATING and command.cdw13 & _ZRWA_ALLOCATE:
             # Select All opens closed zones, and an area is for empty ones.
@@ -110,8 +112,6 @@ class ZonedNamespace(NvmNamespace):
                 raise StatusError(INVALID_ZONE_OPERATION)
             attributes = ZoneAttributes.ZRWA_VALID.value
         if event is Event.EXTEND:
-            if select_all or not self.spec.zdes:
-                raise StatusError(INVALID_FIELD)
             self.zones.extend(index, from_host(data, self.spec.zdes), attributes)
         elif select_all:
             self.zones.fire_all(event)

@@ -250,6 +250,26 @@ def test_number_of_queues(open_device: Open) -> None:
     assert set_feature(device, 0x07, 0xFFFF_0003) == set_feature(device, 0x07, 0xFFFF) == (0x4002, 0)
 
 
+@pytest.mark.parametrize("nsid", [1, 2, 0xFFFF_FFFE])
+def test_features_are_the_controllers(open_device: Open, nsid: int) -> None:
+    """Set Features for one namespace: Feature Not Namespace Specific, and nothing is set. For all of them it is as for none."""
+    device = open_device(NVM)
+    for fid in (0x04, 0x06, 0x07):
+        command = admin.set_features(fid, 0, nsid=nsid)
+        assert device.execute(command, memoryview(b""), admin=True) == (0x410F, 0)
+    assert feature(device, 0x06) == (0, 1)
+    command = admin.set_features(0x06, 0, nsid=0xFFFF_FFFF)
+    assert device.execute(command, memoryview(b""), admin=True) == (0, 0)
+    assert feature(device, 0x06) == (0, 0)
+
+
+def test_health_of_a_namespace(open_device: Open) -> None:
+    """Bit 0 of LPA says that SMART is told for each namespace: for one that is not there it is Invalid Namespace or Format."""
+    device = open_device(NVM)
+    assert log_page(device, 0x02, 512, nsid=1) == log_page(device, 0x02, 512, nsid=0) == log_page(device, 0x02, 512)
+    log_page(device, 0x02, 512, nsid=2, status=0x400B)
+
+
 def test_temperature_threshold(open_device: Open) -> None:
     """Over and under temperature are kept apart, and the SMART log warns outside of them."""
     device = open_device(NVM)
