@@ -154,7 +154,7 @@ def test_an_offline_or_worn_out_zone_stays_so(open_device: Open) -> None:
         (0x111, 0x4002),  # the same with Select All, which it never takes
         (0x203, 0x41B6),  # Open, allocating a ZRWA
         (0x303, 0x41B6),
-        (0x210, 0x4002),  # Set Zone Descriptor Extension once more: that there are none comes before what else is asked for
+        (0x210, 0x4002),  # there are none, whatever else is asked for
         (0x310, 0x4002),
     ],
 )
