@@ -68,6 +68,14 @@ def node(nsid: int, controller: str = "nvme0") -> str:
     raise LookupError(f"no namespace {nsid} of controller {controller} in the guest")
 
 
+def controller_node(serial: str) -> str:
+    """The guest's device node of a controller, by the test bed's name."""
+    for entry in Path("/sys/class/nvme").glob("nvme*"):
+        if (entry / "serial").read_text().strip() == serial:
+            return f"/dev/{entry.name}"
+    raise LookupError(f"no controller {serial} in the guest")
+
+
 def guest() -> list[Place]:
     """The guest's namespaces, as the test bed makes them (tests/vm/devices.py), through each queue its kernel is for."""
     queues: tuple[QueueChoice, ...] = ("raw",) if RAW else ("interrupt", "polled")

@@ -1,7 +1,6 @@
 """A controller's identify structures, log pages and features, opened for itself or through a namespace."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,21 @@ from aionvme.nvme.features import Fid
 from aionvme.nvme.identify import IdentifyController
 from aionvme.nvme.logs import Lid
 from aionvme.vectored import Data
-from tests.conftest import IN_VM, Place
+from tests.conftest import EMULATED, IN_VM, Place, controller_node, guest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("identify, log pages and features")]
+
+
+@pytest.fixture(params=(guest() if IN_VM else [EMULATED])[:1], ids=lambda place: place.queue)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Admin commands have a queue of their own, the same beside each queue for I/O."""
+    place: Place = request.param
+    return place
 
 
 def controller_of(place: Place) -> str:
     """The controller of the place's zoned namespace."""
-    if place.queue == "emulated":
-        return place.zns
-    (name,) = [c.name for c in Path("/sys/class/nvme").iterdir() if (c / "serial").read_text().strip() == "nvme0"]
-    return f"/dev/{name}"
+    return place.zns if place.queue == "emulated" else controller_node("nvme0")
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ async def test_a_controller_of_its_own(controller: Controller, place: Place) -> 
     assert await controller.namespaces(csi=2) == ([1] if place.queue == "emulated" else [2, 8])
     zoned = await controller.identify_zoned_namespace(nsid_of(place))
     assert (zoned.mor, zoned.mar) == (6, 8)
-    assert (await controller.identify_nvm_controller()).dmsl == 0
+    assert (await controller.identify_nvm_controller()).vsl == 7  # as MDTS
     assert (await controller.identify_nvm_namespace(1 if IN_VM else nsid_of(place))).lbstm == 0
     sets = await controller.command_sets()
     assert {0, 2} <= sets[0]
@@ -118,7 +121,7 @@ REFUSED: dict[str, tuple[Callable[[Controller], Awaitable[Any]], str]] = {
     "log from 2": (lambda c: c.get_log_page(2, 64, offset_bytes=2), "offset_bytes = 2"),
     "log past the end of the end": (lambda c: c.get_log_page(2, 64, offset_bytes=1 << 64), "offset_bytes = "),
     "fid": (lambda c: c.get_features(256), "fid = 256 does not fit"),
-    "fid float": (lambda c: c.set_features(6.0, 0), "float"),
+    "fid float": (lambda c: c.set_features(6.0, 0), "float"),  # type: ignore[arg-type]
     "sel": (lambda c: c.get_features(6, sel=8), "sel = 8 does not fit"),
     "value": (lambda c: c.set_features(6, 1 << 32), "cdw11 = 4294967296 does not fit"),
     "value negative": (lambda c: c.set_features(6, -1), "cdw11 = -1 does not fit"),
