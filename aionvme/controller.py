@@ -166,10 +166,11 @@ class Controller(AdminCommands):
 
         Which are recorded, the FDP Events feature (1Eh) says.
         """
-        len_bytes, lsp = fdp.FDP_EVENTS_LEN_BYTES, int(bool(host))
-        return await self._logged(
-            fdp.parse_fdp_events, Lid.FDP_EVENTS, len_bytes, nsid=0, lsp=lsp, lsi=check_endgid(endgid)
-        )
+        lid, group, header = Lid.FDP_EVENTS, check_endgid(endgid), fdp.FDP_EVENTS
+        lsp = int(bool(host))
+        start = await self.get_log_page(lid, header.itemsize, nsid=0, lsp=lsp, lsi=group)
+        len_bytes = header.itemsize + int(start.view(header)[0]["n"]) * fdp.FDP_EVENT.itemsize
+        return await self._logged(fdp.parse_fdp_events, lid, len_bytes, nsid=0, lsp=lsp, lsi=group)
 
     async def number_of_queues(self) -> NumberOfQueues:
         """How many I/O queues the controller has allocated (feature 07h)."""

@@ -109,15 +109,17 @@ def find(path: Path) -> GenericDevice:
 
 
 def find_controller(path: Path) -> Path:
-    """The character device of a controller, checked to be one. Raises as :func:`find`."""
+    """The character device of a controller from its path, or that of one of its namespaces. Raises as :func:`find`."""
     status = _status(path, "nvme")
     name = _sysfs_name(status)
     if stat.S_ISCHR(status.st_mode):
         if (SYSFS / "class/nvme" / name).exists():
             return path
         if (SYSFS / "class/nvme-generic" / name).exists():
-            raise UsageError(f"{path} is a namespace: its controller is {_controller_of(name)}")
-    raise UsageError(f"{path} is not the character device of an NVMe controller, such as /dev/nvme0")
+            return _controller_of(name)
+    raise UsageError(
+        f"{path} is not the character device of an NVMe controller, such as /dev/nvme0, nor of a namespace"
+    )
 
 
 def _status(path: Path, kind: str) -> os.stat_result:

@@ -14,9 +14,6 @@ from aionvme.nvme import fdp
 from aionvme.nvme.command import Command
 from aionvme.nvme.status import Completion
 
-DESCRIPTORS = 128
-"""How many status descriptors are asked for at first; a namespace has one for each of its placement identifiers."""
-
 
 class FdpCommands(ABC):
     """What a namespace can do whose controller has Flexible Data Placement; others fail these commands."""
@@ -29,8 +26,11 @@ class FdpCommands(ABC):
         reported); and ruamw, how many logical blocks more can be written there. A Write with directive type 2 and the pid as its
         directive specific field goes there.
         """
-        nruhsd, found = await self._handles(DESCRIPTORS)
-        return found if nruhsd <= DESCRIPTORS else (await self._handles(nruhsd))[1]
+        # Not more than there is: a controller may fail a command whose buffer is longer (SGLS bit 18).
+        header, descriptor = fdp.RECLAIM_UNIT_HANDLE_STATUS_HEADER, fdp.RECLAIM_UNIT_HANDLE_STATUS
+        start = await self._status(header.itemsize)
+        nruhsd = int(start.view(header)[0]["nruhsd"])
+        return fdp.parse_reclaim_unit_handle_status(await self._status(header.itemsize + nruhsd * descriptor.itemsize))
 
     async def update_reclaim_unit_handles(self, pids: Iterable[SupportsIndex]) -> None:
         """Have the reclaim unit handles of these placement identifiers go on in other reclaim units, empty ones (I/O Management
@@ -41,11 +41,10 @@ class FdpCommands(ABC):
         data = np.array(plain, "<u2")
         await self._complete(fdp.reclaim_unit_handle_update(len(plain)), span_of(data, writable=False))
 
-    async def _handles(self, n: int) -> tuple[int, NDArray[np.void]]:
-        start, size = fdp.RECLAIM_UNIT_HANDLE_STATUS_HEADER_LEN_BYTES, fdp.RECLAIM_UNIT_HANDLE_STATUS.itemsize
-        buffer = np.zeros(start + n * size, np.uint8)
-        await self._complete(fdp.reclaim_unit_handle_status(buffer.size), span_of(buffer, writable=True))
-        return fdp.parse_reclaim_unit_handle_status(buffer)
+    async def _status(self, len_bytes: int) -> NDArray[np.uint8]:
+        buffer = np.zeros(len_bytes, np.uint8)
+        await self._complete(fdp.reclaim_unit_handle_status(len_bytes), span_of(buffer, writable=True))
+        return buffer
 
     @abstractmethod
     async def _complete(self, command: Command, span: Span = NOTHING) -> Completion:

@@ -47,8 +47,8 @@ def open_namespace(
 def open_controller(target: Target) -> AbstractAsyncContextManager[Controller]:
     """Open a controller for admin commands, for the running event loop; leaving the context closes it.
 
-    ``target`` is the controller's character device (``/dev/nvme0``), or the spec of an emulated namespace, whose controller this
-    is. An open namespace has the same as ``ns.admin``.
+    ``target`` is the controller's character device (``/dev/nvme0``); or that of a namespace (``/dev/ng0n1``) or the spec of an
+    emulated one, whose controller this is then. An open namespace has the same as ``ns.admin``.
 
     Leaving waits for the commands in flight. Raises as :func:`open_namespace`.
     """

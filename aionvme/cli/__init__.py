@@ -31,6 +31,7 @@ COMMANDS = {
     "demo": "append from many tasks at once to an emulated zoned namespace, and verify it all",
     "list": "the NVMe namespaces of this machine",
     "info": "what a namespace and its controller say of themselves",
+    "smart": "the health of a controller, its firmware, and the errors that it remembers",
     "doctor": "what works here, what does not, and what to do about it",
     "zones": "a map of the zones: state and fill of each, and how many are open and active",
     "report": "the zone report as a table, JSON or CSV",

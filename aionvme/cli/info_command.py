@@ -6,20 +6,14 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from aionvme.cli.arguments import add_form, add_target
+from aionvme.cli.health import health, health_rows
 from aionvme.cli.render import Answer, facts, plural, section, sections, size
+from aionvme.errors import NvmeError
 from aionvme.namespace import Namespace
-from aionvme.nvme.admin import IDENTIFY_LEN_BYTES, get_log_page, identify
-from aionvme.nvme.identify import Cns
-from aionvme.nvme.identify_zoned import IdentifyZonedController
-from aionvme.nvme.logs import SMART, Lid, SmartLog
-from aionvme.nvme.opcodes import CommandSetIdentifier, ZoneState
+from aionvme.nvme.opcodes import ZoneState
 from aionvme.opening import open_namespace
 from aionvme.zones.display import state_name
-
-KELVIN = 273
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +30,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         section("Namespace", facts(_namespace_rows(document))),
         section("Controller", facts(_controller_rows(document["controller"]))),
         *([section("Zones", facts(_zone_rows(zones)))] if zones else []),
-        section("Health", facts(_smart_rows(smart) if smart else [("not available", document["smart_error"])])),
+        section("Health", facts(health_rows(smart) if smart else [("not available", document["smart_error"])])),
     )
     return Answer(document, page)
 
@@ -87,10 +81,7 @@ async def _zones(ns: Namespace) -> dict[str, Any]:
     report = await ns.report_zones()
     states = Counter(report["zs"].tolist())
     zcaps = sorted(set(report["zcap"].tolist()))
-    page = np.zeros(IDENTIFY_LEN_BYTES, np.uint8)
-    command = identify(Cns.CSI_CONTROLLER, csi=CommandSetIdentifier.ZONED)
-    completion = await ns.submit_admin(command, into=page)
-    zasl = None if completion.status else IdentifyZonedController.parse(page)
+    zasl = await ns.admin.identify_zoned_controller()
     return {
         "zsze": ns.zsze,
         "zcap_min": zcaps[0],
@@ -98,21 +89,17 @@ async def _zones(ns: Namespace) -> dict[str, Any]:
         "nr_zones": ns.nr_zones,
         "mar": ns.mar,
         "mor": ns.mor,
-        "zasl": zasl and zasl.zasl,
-        "zasl_bytes": zasl and zasl.zasl_bytes(),
+        "zasl": zasl.zasl,
+        "zasl_bytes": zasl.zasl_bytes(),
         "states": {zs.name: states[zs] for zs in ZoneState},
     }
 
 
 async def _smart(ns: Namespace) -> tuple[dict[str, Any] | None, str | None]:
-    page = np.zeros(SMART.itemsize, np.uint8)
-    completion = await ns.submit_admin(get_log_page(Lid.SMART, page.size), into=page)
-    if completion.status:
-        return None, f"the controller does not give its SMART log: {completion.status.name}"
-    log = SmartLog.parse(page)
-    document = {name: value for name, value in vars(log).items() if name != "raw"}
-    document["critical_warning"] = [flag.name for flag in log.critical_warning]
-    return document, None
+    try:
+        return health(await ns.admin.smart_log()), None
+    except NvmeError as error:
+        return None, f"the controller does not give its SMART log: {error.status.name}"
 
 
 def _namespace_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -166,22 +153,3 @@ def _zone_rows(zones: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _limit(limit: int | None, adjective: str) -> str:
     return "no limit" if limit is None else f"at most {plural(limit, 'zone')} {adjective}"
-
-
-def _smart_rows(smart: dict[str, Any]) -> list[tuple[str, Any]]:
-    kelvin = smart["composite_temperature"]
-    warnings = ", ".join(name.replace("_", " ").lower() for name in smart["critical_warning"])
-    spare, threshold = smart["available_spare"], smart["available_spare_threshold"]
-    units = {name: size(smart[f"data_units_{name}"] * 512_000) for name in ("read", "written")}
-    return [
-        ("warnings", warnings or "none"),
-        ("temperature", f"{kelvin - KELVIN} C" if kelvin else None),
-        ("spare", f"{spare} %, warns below {threshold} %"),
-        ("worn", f"{smart['percentage_used']} %"),
-        ("read", f"{units['read']} in {plural(smart['host_read_commands'], 'command')}"),
-        ("written", f"{units['written']} in {plural(smart['host_write_commands'], 'command')}"),
-        ("powered on", f"{plural(smart['power_on_hours'], 'hour')}, {plural(smart['power_cycles'], 'cycle')}"),
-        ("unsafe shutdowns", smart["unsafe_shutdowns"]),
-        ("media errors", smart["media_and_data_integrity_errors"]),
-        ("errors logged", smart["number_of_error_information_log_entries"]),
-    ]

@@ -72,10 +72,13 @@ FDP_EVENT = layout(64, [
 """FDP Event."""
 assert FDP_EVENT.itemsize == 64
 
-FDP_EVENTS_LEN_BYTES = 64 + 63 * 64
-"""The FDP Events log page at its longest: a header, whose first 4 bytes are the number of events, and 63 of them."""
+FDP_EVENTS = layout(64, [("n", 0, "<u4")])
+"""Header of the FDP Events log page: how many follow."""
+assert FDP_EVENTS.itemsize == 64
 
-RECLAIM_UNIT_HANDLE_STATUS_HEADER_LEN_BYTES = 16
+RECLAIM_UNIT_HANDLE_STATUS_HEADER = layout(16, [("nruhsd", 14, "<u2")])
+"""Header of the reclaim unit handle status: how many descriptors follow."""
+assert RECLAIM_UNIT_HANDLE_STATUS_HEADER.itemsize == 16
 
 RECLAIM_UNIT_HANDLE_STATUS = layout(
     32, [("pid", 0, "<u2"), ("ruhid", 2, "<u2"), ("earutr", 4, "<u4"), ("ruamw", 8, "<u8")]
@@ -215,23 +218,16 @@ class FdpEvent:
 
 
 def parse_fdp_events(data: Data) -> list[FdpEvent]:
-    """The events of an FDP Events log page, in its order."""
+    """The events of an FDP Events log page, in its order, those that ``data`` holds of them."""
     octets = np.frombuffer(data, np.uint8)
-    if octets.size < 64:
-        raise ValueError(f"{octets.size} bytes of data, where the header of the FDP events has 64")
-    count = int(octets[:4].view("<u4")[0])
-    if octets.size < 64 + 64 * count:
-        raise ValueError(f"{count} FDP events in {octets.size} bytes")
-    return [FdpEvent.parse(octets[at : at + 64]) for at in range(64, 64 + 64 * count, 64)]
+    start, size = FDP_EVENTS.itemsize, FDP_EVENT.itemsize
+    count = min(int(record(octets, FDP_EVENTS)["n"]), (octets.size - start) // size)
+    return [FdpEvent.parse(octets[at : at + size]) for at in range(start, start + count * size, size)]
 
 
-def parse_reclaim_unit_handle_status(data: Data) -> tuple[int, NDArray[np.void]]:
-    """The number of descriptors there are, and those that ``data`` holds, an array of :data:`RECLAIM_UNIT_HANDLE_STATUS`."""
+def parse_reclaim_unit_handle_status(data: Data) -> NDArray[np.void]:
+    """An array of :data:`RECLAIM_UNIT_HANDLE_STATUS`, of those descriptors that ``data`` holds."""
     octets = np.frombuffer(data, np.uint8)
-    start = RECLAIM_UNIT_HANDLE_STATUS_HEADER_LEN_BYTES
-    if octets.size < start:
-        raise ValueError(f"{octets.size} bytes of data, where the header of the reclaim unit handle status has {start}")
-    nruhsd = int(octets[14:16].view("<u2")[0])
-    held = min(nruhsd, (octets.size - start) // RECLAIM_UNIT_HANDLE_STATUS.itemsize)
-    body = octets[start : start + held * RECLAIM_UNIT_HANDLE_STATUS.itemsize]
-    return nruhsd, body.view(RECLAIM_UNIT_HANDLE_STATUS).copy()
+    start, size = RECLAIM_UNIT_HANDLE_STATUS_HEADER.itemsize, RECLAIM_UNIT_HANDLE_STATUS.itemsize
+    count = min(int(record(octets, RECLAIM_UNIT_HANDLE_STATUS_HEADER)["nruhsd"]), (octets.size - start) // size)
+    return octets[start : start + count * size].view(RECLAIM_UNIT_HANDLE_STATUS).copy()

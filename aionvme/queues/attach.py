@@ -113,7 +113,7 @@ class ControllerAttachment:
 
 
 def attach_controller(target: Target) -> ControllerAttachment:
-    """Open a controller: by the path of its character device, or an emulator spec. Raises as :func:`attach`."""
+    """Open a controller: by the path of its character device or a namespace's, or an emulator spec. Raises as :func:`attach`."""
     name = _name(target)
     with ExitStack() as undo:
         if name.startswith("emu:"):
@@ -121,7 +121,9 @@ def attach_controller(target: Target) -> ControllerAttachment:
             undo.callback(device.close)
             admin: Queue = EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True)
         else:
-            fd = _open(find_controller(Path(name)), undo)
+            controller = find_controller(Path(name))
+            name = str(controller)
+            fd = _open(controller, undo)
             admin = RingQueue(fd, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
         undo.callback(admin.close)
         return ControllerAttachment(name, admin, undo.pop_all().close)

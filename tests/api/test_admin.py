@@ -216,6 +216,12 @@ async def test_any_command(controller: Controller) -> None:
     assert (await controller.submit(Command(0x90))).status.name == "Invalid Command Opcode"
 
 
+async def test_a_namespace_stands_for_its_controller(place: Place) -> None:
+    """Either name opens the same."""
+    async with aionvme.open_controller(place.zns) as controller:
+        assert controller.target == controller_of(place)
+
+
 async def test_it_is_closed_when_it_is_left(place: Place) -> None:
     """As a namespace is: entered once, and not usable afterwards."""
     opening = aionvme.open_controller(controller_of(place))
@@ -234,7 +240,7 @@ async def test_it_is_closed_when_it_is_left(place: Place) -> None:
     ("target", "error", "message"),
     [
         ("", aionvme.UsageError, "empty string"),
-        ("/dev/null", aionvme.UsageError, "not the character device of an NVMe controller, such as /dev/nvme0"),
+        ("/dev/null", aionvme.UsageError, "not the character device of an NVMe controller, such as /dev/nvme0, nor"),
         ("/dev/nvme77", FileNotFoundError, "aionvme list"),
         ("emu-zns", aionvme.UsageError, "written emu:nvm"),
         ("emu:zns?zones=0", aionvme.UsageError, "zones"),

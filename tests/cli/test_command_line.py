@@ -25,6 +25,7 @@ COMMANDS = [
     ("demo",),
     ("list",),
     ("info", "emu:zns"),
+    ("smart", "emu:nvm"),
     ("doctor", "emu:nvm"),
     ("zones", "emu:zns?zones=100"),
     ("reset", "emu:zns", "--zone", "1"),

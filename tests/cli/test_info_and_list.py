@@ -1,11 +1,14 @@
 """info says what the device says; list says what sysfs shows, and what it does not."""
 
+import asyncio
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import aionvme
 from aionvme import devices
 from aionvme.cli import main
 
@@ -48,6 +51,36 @@ def test_info_page(capsys: pytest.CaptureFixture[str]) -> None:
     page = capsys.readouterr().out
     for part in ("16 MiB, 4096 blocks", "at most 2 zones open", "no limit", "4 empty", "35 C", "512 KiB"):
         assert part in page
+
+
+def test_smart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Health, firmware and errors of an emulated controller; that of a file remembers none from before."""
+    document = json_of(capsys, "smart", f"emu:nvm?size=1MiB&file={tmp_path / 'nvm.img'}")
+    assert document["mn"] == "aionvme emulated device"
+    assert document["smart"]["composite_temperature"] == 308
+    assert document["smart"]["critical_warning"] == []
+    assert document["firmware"] == {"active": 1, "next": None, "revisions": {"1": "1.0"}}
+    assert document["errors"] == []
+    assert main(["smart", "emu:nvm"]) == 0
+    page = capsys.readouterr().out
+    for part in ("aionvme emulated device", "35 C", "100 %, warns below 10 %", "slot 1", "1.0, runs"):
+        assert part in page
+    assert "Errors" not in page
+
+
+def test_errors_that_a_controller_remembers() -> None:
+    """The newest first, each with its status by name."""
+    smart = import_module("aionvme.cli.smart_command")
+
+    async def fail() -> list[dict[str, Any]]:
+        async with aionvme.open("emu:nvm?size=1MiB") as ns:
+            await ns.submit(aionvme.Command(0x90))
+            await ns.submit(aionvme.Command(0x02, cdw10=1 << 20), into=bytearray(512))
+            return [smart._error(entry) for entry in await ns.admin.error_information()]
+
+    errors = asyncio.run(fail())
+    assert [error["status"] for error in errors] == ["LBA Out of Range", "Invalid Command Opcode"]
+    assert (errors[0]["error_count"], errors[0]["lba"], errors[0]["nsid"]) == (2, 1 << 20, 1)
 
 
 def test_list_of_nothing(sysfs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ async def controller() -> AsyncIterator[Controller]:
 
 def nvme(*arguments: str) -> Any:
     """The JSON document of an nvme-cli command."""
-    command = ["nvme", "fdp", *arguments, "-o", "json"]
+    command = ["/usr/sbin/nvme", "fdp", *arguments, "-o", "json"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60).stdout)
 
 

@@ -41,7 +41,7 @@ async def controller() -> AsyncIterator[Controller]:
 
 def nvme(*arguments: str) -> bytes:
     """The output of an nvme-cli command."""
-    return subprocess.run(["nvme", *arguments], check=True, stdout=subprocess.PIPE, timeout=60).stdout
+    return subprocess.run(["/usr/sbin/nvme", *arguments], check=True, stdout=subprocess.PIPE, timeout=60).stdout
 
 
 def asked(*arguments: str) -> Any:
