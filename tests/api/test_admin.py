@@ -13,16 +13,9 @@ from aionvme.nvme.features import Fid
 from aionvme.nvme.identify import IdentifyController
 from aionvme.nvme.logs import Lid
 from aionvme.vectored import Data
-from tests.conftest import EMULATED, IN_VM, Place, controller_node, guest
+from tests.conftest import IN_VM, Place, controller_node
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("identify, log pages and features")]
-
-
-@pytest.fixture(params=(guest() if IN_VM else [EMULATED])[:1], ids=lambda place: place.queue)
-def place(request: pytest.FixtureRequest) -> Place:
-    """Admin commands have a queue of their own, the same beside each queue for I/O."""
-    place: Place = request.param
-    return place
 
 
 def controller_of(place: Place) -> str:
@@ -138,6 +131,7 @@ REFUSED: dict[str, tuple[Callable[[Controller], Awaitable[Any]], str]] = {
 }
 
 
+@pytest.mark.once
 async def test_bad_input_is_refused(place: Place) -> None:
     """Nothing is submitted, and the message says what was wrong."""
     async with place.open(place.zns) as ns:
