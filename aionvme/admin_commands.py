@@ -48,7 +48,7 @@ async def submit_admin(
     """Submit an admin command to the queue of ``driver``."""
     driver.check_usable()
     command = plain(command)
-    return (await driver.run([prepare_admin(command, buffer_of(command, data, into))]))[0]
+    return (await driver.run([prepare_admin(command, buffer_of(command, data, into, admin=True))]))[0]
 
 
 class AdminCommands:

@@ -36,8 +36,11 @@ class FdpCommands(ABC):
         """Have the reclaim unit handles of these placement identifiers go on in other reclaim units, empty ones (I/O Management
         Send, section 7.4)."""
         plain = [index(pid) for pid in pids]
-        if not 1 <= len(plain) <= 1 << 16 or not all(0 <= pid < 1 << 16 for pid in plain):
-            raise UsageError(f"{plain}: it takes 1 to 65536 placement identifiers, each from 0 to 65535")
+        for pid in plain:
+            if not 0 <= pid < 1 << 16:
+                raise UsageError(f"pid = {pid}: a placement identifier has 16 bits")
+        if not 1 <= len(plain) <= 1 << 16:
+            raise UsageError(f"{len(plain)} placement identifiers: one command takes 1 to 65536")
         data = np.array(plain, "<u2")
         await self._complete(fdp.reclaim_unit_handle_update(len(plain)), span_of(data, writable=False))
 

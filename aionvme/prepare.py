@@ -42,18 +42,22 @@ def plain(command: Command) -> Command:
         raise UsageError(str(error)) from None
 
 
-def buffer_of(command: Command, data: Data | None, into: Data | None) -> Memory:
+def buffer_of(command: Command, data: Data | None, into: Data | None, *, admin: bool = False) -> Memory:
     """The memory of a command, checked against the direction its opcode allows."""
     way = direction(command.opcode)
     if data is not None and into is not None:
         raise UsageError("a command has one buffer: pass data= to send or into= to receive")
     if data is not None:
         if not way & Direction.HOST_TO_CONTROLLER:
-            raise UsageError(f"{describe(command)} sends no data (opcode bits 1:0): pass into=, or nothing")
+            raise UsageError(
+                f"{describe(command, admin=admin)} sends no data (opcode bits 1:0): pass into=, or nothing"
+            )
         return memory_of(data, writable=bool(way & Direction.CONTROLLER_TO_HOST))
     if into is not None:
         if not way & Direction.CONTROLLER_TO_HOST:
-            raise UsageError(f"{describe(command)} receives no data (opcode bits 1:0): pass data=, or nothing")
+            raise UsageError(
+                f"{describe(command, admin=admin)} receives no data (opcode bits 1:0): pass data=, or nothing"
+            )
         return memory_of(into, writable=True)
     return NOTHING
 

@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[Callable[[Controller], Awaitable[Any]], str]] = {
     "data for none": (lambda c: c.set_features(6, 1, data=bytes(4)), "moves 0 bytes, and its buffer holds 4"),
     "short data": (lambda c: c.set_features(Fid.HOST_IDENTIFIER, 1, data=bytes(8)), "moves 16 bytes"),
     "submit": (lambda c: c.submit(Command(0x06), into=bytearray(512)), "moves 4096 bytes"),
-    "data the wrong way": (lambda c: c.submit(Command(0x06), data=bytes(4096)), "sends no data"),
+    "data the wrong way": (lambda c: c.submit(Command(0x02), data=bytes(4)), "GET_LOG_PAGE sends no data"),
 }
 
 
@@ -141,6 +141,23 @@ async def test_bad_input_is_refused(place: Place) -> None:
                 await call(ns.admin)
             assert message in str(refusal.value), name
         assert ns._admin.submitted == before
+
+
+async def test_identifiers_of_placement_are_refused(place: Place) -> None:
+    """What is none never gets to a ring, whether the namespace has Flexible Data Placement or not."""
+    async with place.open(place.nvm_512) as ns:
+        before = ns._io.submitted
+        for pids, message in (
+            ([], "0 placement identifiers: one command takes 1 to 65536"),
+            ([0] * 65537, "65537 placement identifiers"),
+            ([1, -1], "pid = -1: a placement identifier has 16 bits"),
+            ([1 << 16], "pid = 65536"),
+        ):
+            with pytest.raises(aionvme.UsageError, match=message):
+                await ns.update_reclaim_unit_handles(pids)
+        assert ns._io.submitted == before
+        with pytest.raises(aionvme.NvmeError, match="IO_MANAGEMENT_RECEIVE"):
+            await ns.reclaim_unit_handle_status()
 
 
 class Witness:
