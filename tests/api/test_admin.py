@@ -247,6 +247,7 @@ async def test_it_is_closed_when_it_is_left(place: Place) -> None:
             pass
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("target", "error", "message"),
     [
