@@ -16,6 +16,7 @@ from aionvme.emulator import Device, parse_spec
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import AdminOpcode
 from aionvme.nvme.status import Completion
+from aionvme.nvme.transfer import admin_data_len
 from tests.conftest import node
 
 pytestmark = pytest.mark.feature("the emulated device does what QEMU's controller does")
@@ -92,9 +93,11 @@ def commands() -> Iterator[tuple[Command, int]]:
 async def both(ns: aionvme.Namespace, device: Device, command: Command, filled: int) -> tuple[Completion, Completion]:
     """How each ends a command."""
     own = command.nsid == OWN
-    buffer = np.zeros(filled, np.uint8)
+    buffer = np.zeros(filled or admin_data_len(command) or 0, np.uint8)
+    sends = command.opcode == AdminOpcode.SET_FEATURES
+    memory = {"data" if sends else "into": buffer} if buffer.size else {}
     ours = device.execute(command._replace(nsid=1) if own else command, buffer.data, admin=True)
-    theirs = await ns.submit_admin(command._replace(nsid=ns.nsid) if own else command, into=buffer if filled else None)
+    theirs = await ns.submit_admin(command._replace(nsid=ns.nsid) if own else command, **memory)
     return ours, theirs
 
 

@@ -77,12 +77,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         lambda o: o.qemu < _QEMU_8 and _copies(o) and o.ours.status != 0 and o.theirs.status == 0x0006,
     ),
     Difference(
-        "Copy: QEMU opens the destination before it looks at the write pointer and the capacity: it runs out of resources for a "
-        "write that cannot be, has an Invalid Zone State Transition for a full zone, and no Do Not Retry",
+        "Copy: QEMU opens the destination before it looks at the write pointer, the capacity and the end: it runs out of "
+        "resources for a write that cannot be, has an Invalid Zone State Transition for a full zone, and no Do Not Retry",
         "the emulated device: errors of a write come first, and a full zone is full (ZNS Command Set 1.1, section 2.1.1.5)",
         lambda o: (
             _copies(o)
-            and o.ours.status in (0x41B8, 0x41B9, 0x41BC)
+            and o.ours.status in (0x4080, 0x41B8, 0x41B9, 0x41BC)
             and o.theirs.status in (0x01B8, 0x01BC, 0x01BF, 0x41BD, 0x41BE)
         ),
     ),
@@ -174,7 +174,7 @@ _CLOSE, _FINISH, _OPEN, _RESET, _OFFLINE = 1, 2, 3, 4, 5
 ZONED = {
     **COMMON,
     ("READ", 0): {0, 0x4080, 0x41B8},
-    ("WRITE", 0): {0, 0x4080, 0x41B8, 0x41B9, 0x41BC, 0x41BD, 0x41BE},
+    ("WRITE", 0): {0, 0x4080, 0x41B8, 0x41B9, 0x41BC, 0x41BD},
     ("WRITE_ZEROES", 0): {0, 0x4080, 0x41B8, 0x41B9, 0x41BC, 0x41BD},
     ("ZONE_APPEND", 0): {0, 0x4002, 0x4080, 0x41B8, 0x41B9, 0x41BD, 0x41BE},
     ("COMPARE", 0): {0, 0x4080, 0x41B8, 0x4285},
