@@ -51,6 +51,9 @@ ffibuilder.cdef("""
     bool aionvme_ring_busy(const struct aionvme_ring *ring);
     unsigned aionvme_ring_queued(const struct aionvme_ring *ring);
 
+    void aionvme_guards(const uint8_t *data, uint64_t data_stride, uint32_t data_len, const uint8_t *metadata,
+                        uint64_t metadata_stride, uint32_t metadata_len, uint32_t n, uint16_t *guards);
+
     struct timespec { long tv_sec; long tv_nsec; ...; };
     struct itimerspec { struct timespec it_value; ...; };
     int timerfd_create(int clockid, int flags);
@@ -78,14 +81,15 @@ ffibuilder.set_source(
     "aionvme._core",
     """
     #include "core.h"
+    #include "guard.h"
     #include <liburing.h>
     #include <linux/nvme_ioctl.h>
     #include <sys/timerfd.h>
     #include <time.h>
     """,
-    sources=["_native/core.c"],
+    sources=["_native/core.c", "_native/guard.c"],
     include_dirs=[str(HERE)],
-    depends=["_native/core.h"],
+    depends=["_native/core.h", "_native/guard.h"],
     libraries=["uring"],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra"],
     py_limited_api=True,

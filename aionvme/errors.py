@@ -1,8 +1,10 @@
-"""Exceptions: a status the device gave, a misuse, and (as OSError) what the operating system said, never mixed.
+"""Exceptions: a status the device gave, a misuse, (as OSError) what the operating system said, and what the host found in data
+that a command has read: never mixed.
 
 ``NvmeError`` and its subclasses carry the completion's status; a subclass exists for each status that programs handle,
 and :func:`nvme_error` picks it. ``UsageError`` is raised before anything is submitted. Failures of the operating system
-are plain OSError and its subclasses, with errno and the likely cause.
+are plain OSError and its subclasses, with errno and the likely cause. ``ProtectionError`` is none of them: the command has
+succeeded, and what came does not agree with its protection information.
 """
 
 import os
@@ -27,6 +29,30 @@ class ClosedError(UsageError):
 class WrongLoopError(UsageError):
     """A queue belongs to the thread and the event loop that opened it, and was used from another."""
 
+
+class ProtectionError(AionvmeError):
+    """The host's own check of protection information: data was read, and a block of it is not what its tuple says.
+
+    ``lba`` is the first such block, ``tag`` what is wrong with it ("guard", "app_tag" or "ref_tag"), ``expected`` what should be
+    there, ``found`` what its tuple has. What the controller finds itself is an :class:`NvmeError`, as any status is.
+    """
+
+    def __init__(self, lba: int, tag: str, expected: int, found: int) -> None:
+        """All of it as above."""
+        super().__init__(lba, tag, expected, found)
+        self.lba = lba
+        self.tag = tag
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        """Which block, and what is wrong with it."""
+        width = 10 if self.tag == "ref_tag" else 6
+        found, expected = f"{self.found:#0{width}x}", f"{self.expected:#0{width}x}"
+        return f"block at LBA {self.lba:#x}: its {_TAGS[self.tag]} is {found} where {expected} was expected"
+
+
+_TAGS = {"guard": "guard", "app_tag": "application tag", "ref_tag": "reference tag"}
 
 _BY_CODE: dict[tuple[int, int], "type[NvmeError]"] = {}
 
@@ -103,6 +129,10 @@ class LbaOutOfRangeError(NvmeError, sct=0x0, sc=0x80):
     """LBA Out of Range: beyond the size of the namespace."""
 
 
+class InvalidProtectionInformationError(NvmeError, sct=0x1, sc=0x81):
+    """Invalid Protection Information: what the command says of it does not suit the namespace's format."""
+
+
 class ZoneBoundaryError(NvmeError, sct=0x1, sc=0xB8):
     """Zone Boundary Error: the blocks cross into another zone, or past the zone's capacity.
 
@@ -144,6 +174,18 @@ class WriteFaultError(NvmeError, sct=0x2, sc=0x80):
 
 class UnrecoveredReadError(NvmeError, sct=0x2, sc=0x81):
     """Unrecovered Read Error on the media."""
+
+
+class GuardCheckError(NvmeError, sct=0x2, sc=0x82):
+    """End-to-end Guard Check Error: the controller found a block whose guard is not that of its data."""
+
+
+class ApplicationTagCheckError(NvmeError, sct=0x2, sc=0x83):
+    """End-to-end Application Tag Check Error: the controller found a block with another application tag."""
+
+
+class ReferenceTagCheckError(NvmeError, sct=0x2, sc=0x84):
+    """End-to-end Reference Tag Check Error: the controller found a block with another reference tag."""
 
 
 class CompareFailureError(NvmeError, sct=0x2, sc=0x85):

@@ -153,7 +153,8 @@ class IdentifyNamespace:
     """A namespace: its size, and the format of its logical blocks (CNS 00h).
 
     ``flbas`` is the index of the format in use; with ``extended_lba`` each block's metadata follows its data in the
-    same buffer. ``nguid`` and ``eui64`` are None where the controller gives none.
+    same buffer. ``dps`` has the type of its protection information in bits 2:0, 0 for none, and in bit 3 whether that is the
+    first 8 bytes of the metadata instead of the last. ``nguid`` and ``eui64`` are None where the controller gives none.
     """
 
     nsze: int
@@ -164,6 +165,7 @@ class IdentifyNamespace:
     flbas: int
     extended_lba: bool
     lba_formats: tuple[LbaFormat, ...]
+    dps: int
     dlfeat: int
     nguid: bytes | None
     eui64: bytes | None
@@ -186,7 +188,7 @@ class IdentifyNamespace:
             raise ValueError(f"no block size in the LBA format in use, {index} of {count}: is the namespace active?")
         used = formats[index]
         return cls(
-            **values(raw, "nsze", "ncap", "nuse", "dlfeat"),
+            **values(raw, "nsze", "ncap", "nuse", "dps", "dlfeat"),
             lba_size=used.lba_size,
             ms=used.ms,
             flbas=index,

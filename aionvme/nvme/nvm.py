@@ -94,9 +94,15 @@ def copy(sdlba: int, nr: int, *, fua: bool = False, limited_retry: bool = False)
     return Command(NvmOpcode.COPY, cdw10=low, cdw11=high, cdw12=nr - 1 | bool(fua) << 30 | bool(limited_retry) << 31)
 
 
-def copy_ranges(ranges: Iterable[tuple[int, int]]) -> bytes:
-    """The data of a copy command from ``(slba, nlb)`` pairs (figure 34: format 0, 32 bytes each)."""
-    return b"".join(_COPY_SOURCE_RANGE.pack(fit("slba", slba, 64), wire_nlb(nlb), 0, 0, 0) for slba, nlb in ranges)
+def copy_ranges(ranges: Iterable[tuple[int, int]], *, ref_tags: bool = False) -> bytes:
+    """The data of a copy command from ``(slba, nlb)`` pairs (figure 34: format 0, 32 bytes each).
+
+    With ``ref_tags`` the reference tag expected of each range's first block is the low half of its address.
+    """
+    return b"".join(
+        _COPY_SOURCE_RANGE.pack(fit("slba", slba, 64), wire_nlb(nlb), slba & 0xFFFF_FFFF if ref_tags else 0, 0, 0)
+        for slba, nlb in ranges
+    )
 
 
 def wire_nlb(nlb: int) -> int:

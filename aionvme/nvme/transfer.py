@@ -78,6 +78,10 @@ ADDRESSES_BLOCKS = frozenset(
 )
 
 
+MOVES_BLOCKS = frozenset({NvmOpcode.WRITE, NvmOpcode.READ, NvmOpcode.COMPARE, NvmOpcode.ZONE_APPEND})
+"""Commands whose data are logical blocks, with their metadata."""
+
+
 def _block_data(command: Command, lba_size: int) -> int:
     return ((command.cdw12 & 0xFFFF) + 1) * lba_size
 

@@ -16,6 +16,7 @@ CLASS_OF = {
     0x000F: "DataLengthInvalidError",
     0x0020: "WriteProtectedError",
     0x0080: "LbaOutOfRangeError",
+    0x0181: "InvalidProtectionInformationError",
     0x01B8: "ZoneBoundaryError",
     0x01B9: "ZoneFullError",
     0x01BA: "ZoneReadOnlyError",
@@ -26,6 +27,9 @@ CLASS_OF = {
     0x01BF: "InvalidZoneStateTransitionError",
     0x0280: "WriteFaultError",
     0x0281: "UnrecoveredReadError",
+    0x0282: "GuardCheckError",
+    0x0283: "ApplicationTagCheckError",
+    0x0284: "ReferenceTagCheckError",
     0x0285: "CompareFailureError",
     0x0287: "DeallocatedBlockError",
 }
