@@ -11,16 +11,21 @@ from aionvme.controller import Controller
 from aionvme.driver.limiter import Limiter
 from aionvme.errors import (
     AionvmeError,
+    ApplicationTagCheckError,
     ClosedError,
     CompareFailureError,
     DataLengthInvalidError,
     DeallocatedBlockError,
+    GuardCheckError,
     InternalDeviceError,
     InvalidFieldError,
     InvalidOpcodeError,
+    InvalidProtectionInformationError,
     InvalidZoneStateTransitionError,
     LbaOutOfRangeError,
     NvmeError,
+    ProtectionError,
+    ReferenceTagCheckError,
     TooManyActiveZonesError,
     TooManyOpenZonesError,
     UnrecoveredReadError,
@@ -45,6 +50,7 @@ from aionvme.nvme.status import Completion, Status
 from aionvme.opening import open_controller
 from aionvme.opening import open_namespace as open  # noqa: A004
 from aionvme.prepare_batch import COMMAND
+from aionvme.protecting import Protection
 from aionvme.queues.attach import PathReport
 from aionvme.replaying.run import replay
 from aionvme.trace import TRACE, load_trace
@@ -59,6 +65,7 @@ __all__ = [
     "COMMAND",
     "TRACE",
     "AionvmeError",
+    "ApplicationTagCheckError",
     "ClosedError",
     "Command",
     "CompareFailureError",
@@ -67,9 +74,11 @@ __all__ = [
     "DamagedRecordError",
     "DataLengthInvalidError",
     "DeallocatedBlockError",
+    "GuardCheckError",
     "InternalDeviceError",
     "InvalidFieldError",
     "InvalidOpcodeError",
+    "InvalidProtectionInformationError",
     "InvalidZoneStateTransitionError",
     "Latencies",
     "LbaOutOfRangeError",
@@ -79,6 +88,9 @@ __all__ = [
     "Namespace",
     "NvmeError",
     "PathReport",
+    "Protection",
+    "ProtectionError",
+    "ReferenceTagCheckError",
     "ReportingOptions",
     "Status",
     "TooManyActiveZonesError",

@@ -74,6 +74,12 @@ class GenericDevice:
         parent = _parent_of(self.name)
         return [entry.name for path in self.paths for entry in (parent / path.name).glob(f"nvme*c*n{number}")]
 
+    @property
+    def integrity(self) -> str | None:
+        """What the kernel takes the namespace's metadata for: "nop" where it means nothing to it, "none" where it passes none,
+        None where it was built without such things."""
+        return attribute_text(SYSFS / "class/block" / self.block_name / "integrity/format")
+
     def controller_attribute(self, name: str) -> str | None:
         """The text of a sysfs attribute of the controller (``sqsize``), None where it has none."""
         return attribute_text(SYSFS / "class/nvme" / self.controller.name / name)

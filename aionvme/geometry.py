@@ -7,7 +7,8 @@ from aionvme.errors import UsageError
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
-from aionvme.nvme.transfer import io_data_len
+from aionvme.nvme.protection import PRACT, ProtectionFormat
+from aionvme.nvme.transfer import MOVES_BLOCKS, blocks_of, io_data_len
 from aionvme.queues.raw import PAGE_SIZE
 
 TRANSFER_MAX_BYTES = 1 << 20
@@ -16,7 +17,8 @@ TRANSFER_MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Geometry:
-    """A namespace's shape and limits. ``zoned`` is None of a conventional one."""
+    """A namespace's shape and limits. ``zoned`` is None of a conventional one, ``protection`` of one without any; ``no_metadata``
+    says why a command's metadata cannot have a buffer of its own here, and is empty where it can."""
 
     nsid: int
     controller: IdentifyController
@@ -26,6 +28,8 @@ class Geometry:
     max_append_bytes: int
     segments: int | None = None
     """Most pieces of memory that the device takes for one command, None where that is not limited."""
+    protection: ProtectionFormat | None = None
+    no_metadata: str = ""
 
     @cached_property
     def max_vectored_bytes(self) -> int:
@@ -38,8 +42,14 @@ class Geometry:
 
     @cached_property
     def block_bytes(self) -> int:
-        """Bytes of a logical block in a buffer: its data, and its metadata where the format interleaves them."""
-        return self.namespace.lba_size + (self.namespace.ms if self.namespace.extended_lba else 0)
+        """Bytes of a logical block in a data buffer: its data, and its metadata where the format interleaves them and the
+        controller does not keep all of it to itself."""
+        return block_bytes(self.namespace, self.protection)
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """Bytes of a logical block in a buffer that the whole of it goes into."""
+        return block_bytes(self.namespace, None)
 
     def blocks_in(self, len_bytes: int) -> int:
         """How many logical blocks so much data is. Raises UsageError where it is not a whole number of them, at least one."""
@@ -50,12 +60,34 @@ class Geometry:
 
     def data_len(self, command: Command) -> int | None:
         """Bytes of data that an I/O command transfers here, None where only its vendor or a later specification knows."""
-        return io_data_len(command, self.block_bytes, self.zoned.zdes_bytes if self.zoned else 0)
+        block_bytes = self.block_bytes if command.cdw12 & PRACT else self.stored_bytes
+        return io_data_len(command, block_bytes, self.zoned.zdes_bytes if self.zoned else 0)
+
+    def metadata_len(self, command: Command) -> int | None:
+        """Bytes of metadata that an I/O command transfers beside its data; None where :meth:`data_len` is None."""
+        if command.opcode in MOVES_BLOCKS:
+            form = self.protection
+            if not self.separate_metadata or (form is not None and form.all_of_it and command.cdw12 & PRACT):
+                return 0
+            return (blocks_of(command) or 0) * self.namespace.ms
+        return None if self.data_len(command) is None else 0
 
     @cached_property
     def separate_metadata(self) -> bool:
         """Whether each block has metadata that travels in a buffer of its own."""
         return self.namespace.ms > 0 and not self.namespace.extended_lba
+
+    @cached_property
+    def nothing_beside(self) -> bool:
+        """Whether blocks are moved by commands that say nothing but where and how many: without protection information, and
+        without metadata in a buffer of its own."""
+        return self.protection is None and not self.separate_metadata
+
+
+def block_bytes(namespace: IdentifyNamespace, protection: ProtectionFormat | None) -> int:
+    """Bytes of a logical block in a data buffer, with the controller looking after a ``protection``."""
+    kept = protection is not None and protection.all_of_it
+    return namespace.lba_size + (namespace.ms if namespace.extended_lba and not kept else 0)
 
 
 def max_transfer(controller: IdentifyController, kernel_limit: int | None, block_bytes: int) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aionvme.admin_commands import submit_admin
 from aionvme.batch_commands import BatchCommands, Completions
-from aionvme.buffers import NOTHING, BufferPool
+from aionvme.buffers import NOTHING, Buffer, BufferPool
 from aionvme.controller import Controller
 from aionvme.driver.driver import Driver
 from aionvme.driver.limiter import Limiter
@@ -25,7 +25,8 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
 from aionvme.nvme.status import Completion, Status
-from aionvme.prepare import buffer_of, describe, plain, prepare_io
+from aionvme.prepare import buffer_of, describe, metadata_of, plain, prepare_io
+from aionvme.protecting import Part
 from aionvme.queues.attach import PathReport
 from aionvme.queues.batch import Batch
 from aionvme.vectored import Data, Memory
@@ -74,7 +75,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         self._admin = admin
         self._zone_counters = zone_counters
         self._limiter = limiter
-        short = limiter is None and not geometry.separate_metadata
+        short = limiter is None and geometry.nothing_beside
         zoned = geometry.zoned
         self._book = book or (ZoneBook(self, geometry) if zoned else None)
         self._zones = Zones(self, self._book) if self._book else None
@@ -109,6 +110,12 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
     def lba_size(self) -> int:
         """Bytes of data in a logical block."""
         return self._geometry.namespace.lba_size
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a logical block in a data buffer: ``lba_size``, and the metadata where the format interleaves it with the data
+        and it is more than protection information."""
+        return self._geometry.block_bytes
 
     @property
     def nsze(self) -> int:
@@ -205,16 +212,26 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
             raise UsageError(f"{self.target}: only an emulated zoned namespace counts what happens to its zones")
         return self._zone_counters()
 
-    async def submit(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
+    async def submit(
+        self,
+        command: Command,
+        data: Data | None = None,
+        into: Data | None = None,
+        *,
+        metadata: Buffer | None = None,
+    ) -> Completion:
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
         command moves. The library knows it of reads, writes, compares, appends, dataset management, copy and zone management; of
-        any other command it is yours to get right, since a device that moves more writes past the buffer.
+        any other command it is yours to get right, since a device that moves more writes past the buffer. ``metadata`` goes the
+        way of the data: what blocks have in a buffer of its own, by the namespace's format (:attr:`identify`), and unless the
+        command has the controller make all of it (PRACT).
         """
         self._io.check_usable()
         command = plain(command)
-        submission = prepare_io(command, buffer_of(command, data, into), self._geometry, self._pool)
+        span, beside = buffer_of(command, data, into), metadata_of(command, metadata)
+        submission = prepare_io(command, span, self._geometry, self._pool, beside)
         return (await self._io.run([submission], self._limiter))[0]
 
     async def submit_admin(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
@@ -226,16 +243,16 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
     async def _complete(self, command: Command, span: Memory = NOTHING) -> Completion:
         self._io.check_usable()
-        return (await self._run([command], [span]))[0]
+        return (await self._run([Part(command, span)]))[0]
 
-    async def _run(self, commands: Sequence[Command], spans: Sequence[Memory]) -> list[Completion]:
+    async def _run(self, parts: Sequence[Part]) -> list[Completion]:
         submissions: list[Submission] = [
-            prepare_io(command, span, self._geometry, self._pool) for command, span in zip(commands, spans, strict=True)
+            prepare_io(command, span, self._geometry, self._pool, metadata) for command, span, metadata in parts
         ]
         completions = await self._io.run(submissions, self._limiter)
-        for command, completion in zip(commands, completions, strict=False):
+        for part, completion in zip(parts, completions, strict=False):
             if completion.status:
-                raise self._failure(completion.status, command)
+                raise self._failure(completion.status, part.command)
         return completions
 
     def _failure(self, res: int, command: Command) -> Exception:

@@ -10,9 +10,11 @@ from aionvme.buffers import BufferPool
 from aionvme.controller import Controller
 from aionvme.entering import Entering
 from aionvme.errors import NvmeError
-from aionvme.geometry import Geometry, max_transfer
+from aionvme.geometry import Geometry, block_bytes, max_transfer
 from aionvme.namespace import Namespace
+from aionvme.nvme.identify import IdentifyNamespace
 from aionvme.nvme.opcodes import CommandSetIdentifier
+from aionvme.nvme.protection import ProtectionFormat
 from aionvme.queues.attach import Attachment, QueueChoice, Target, attach, attach_controller
 from aionvme.queues.base import Queue
 from aionvme.queues.tracing import Recorder, TracingQueue
@@ -126,14 +128,36 @@ class _Recording:
 async def _geometry(controller: Controller, attachment: Attachment) -> Geometry:
     nsid = attachment.nsid
     namespace = await controller.identify_namespace(nsid)
-    block_bytes = namespace.lba_size + (namespace.ms if namespace.extended_lba else 0)
-    transfer = append = max_transfer(controller.identify, attachment.max_transfer_bytes, block_bytes)
+    protection = await _protection(controller, nsid, namespace)
+    blocks = block_bytes(namespace, protection)
+    transfer = append = max_transfer(controller.identify, attachment.max_transfer_bytes, blocks)
     zoned = None
     if await _command_set(controller, nsid) == CommandSetIdentifier.ZONED:
         zoned = await controller.identify_zoned_namespace(nsid)
         append = min(transfer, (await controller.identify_zoned_controller()).zasl_bytes() or transfer)
-    append -= append % block_bytes
-    return Geometry(nsid, controller.identify, namespace, zoned, transfer, append, attachment.segments)
+    append -= append % blocks
+    return Geometry(
+        nsid,
+        controller.identify,
+        namespace,
+        zoned,
+        transfer,
+        append,
+        attachment.segments,
+        protection,
+        attachment.no_metadata,
+    )
+
+
+async def _protection(controller: Controller, nsid: int, namespace: IdentifyNamespace) -> ProtectionFormat | None:
+    if ProtectionFormat.of(namespace.dps, namespace.ms) is None:
+        return None
+    try:
+        format_ = (await controller.identify_nvm_namespace(nsid)).elbafs[namespace.flbas]
+    except NvmeError:
+        # A controller older than NVMe 2.0 has no other guards than those of 16 bits.
+        return ProtectionFormat.of(namespace.dps, namespace.ms)
+    return ProtectionFormat.of(namespace.dps, namespace.ms, format_.sts, format_.pif)
 
 
 async def _command_set(controller: Controller, nsid: int) -> int | None:

@@ -4,7 +4,7 @@ A controller moves as much data as the command says, whatever the buffer holds. 
 whose length is known, and nothing that does not fit goes further.
 """
 
-from aionvme.buffers import NOTHING, BufferPool, Span
+from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, span_of
 from aionvme.driver.request import Submission
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
@@ -62,8 +62,20 @@ def buffer_of(command: Command, data: Data | None, into: Data | None, *, admin: 
     return NOTHING
 
 
-def prepare_io(command: Command, span: Memory, geometry: Geometry, pool: BufferPool) -> Submission:
-    """An I/O command ready for its queue. Raises UsageError where command and buffer do not agree."""
+def metadata_of(command: Command, metadata: Buffer | None) -> Span:
+    """The memory of a command's metadata, which goes the way of its data."""
+    if metadata is None:
+        return NOTHING
+    return span_of(metadata, writable=bool(direction(command.opcode) & Direction.CONTROLLER_TO_HOST))
+
+
+def prepare_io(
+    command: Command, span: Memory, geometry: Geometry, pool: BufferPool, metadata: Span = NOTHING
+) -> Submission:
+    """An I/O command ready for its queue. Raises UsageError where command and buffers do not agree.
+
+    Without its metadata no command leaves that has any: the controller would move it to or from address 0.
+    """
     needed = geometry.data_len(command)
     if needed is not None and span.len_bytes != needed:
         raise UsageError(_disagreement(describe(command), needed, span))
@@ -72,13 +84,21 @@ def prepare_io(command: Command, span: Memory, geometry: Geometry, pool: BufferP
         limit = min(limit, geometry.max_vectored_bytes)
     if span.len_bytes > limit:
         raise UsageError(f"{describe(command)}: {span.len_bytes} bytes, and one command takes at most {limit}")
-    if geometry.separate_metadata and span.len_bytes and blocks_of(command) is not None:
-        raise UsageError(
-            f"{describe(command)}: the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of "
-            "its own, which this version cannot pass"
-        )
+    if metadata.len_bytes or geometry.separate_metadata:
+        _check_metadata(command, metadata, geometry)
     buf_index = pool.buf_index(span.addr, span.len_bytes) if isinstance(span, Span) and span.len_bytes else -1
-    return _pack(command, span, geometry.nsid, buf_index, geometry.segments)
+    return _pack(command, span, geometry.nsid, buf_index, geometry.segments, metadata)
+
+
+def _check_metadata(command: Command, metadata: Span, geometry: Geometry) -> None:
+    needed = geometry.metadata_len(command)
+    if needed is not None and metadata.len_bytes != needed:
+        beside = f"metadata= holds {metadata.len_bytes}" if metadata.len_bytes else "metadata= was not passed"
+        raise UsageError(
+            f"{describe(command)}: the command moves {needed} bytes of metadata beside its data, and {beside}"
+        )
+    if metadata.len_bytes and geometry.no_metadata:
+        raise UsageError(f"{describe(command)}: its metadata cannot be passed: {geometry.no_metadata}")
 
 
 def prepare_admin(command: Command, span: Memory) -> Submission:
@@ -93,10 +113,16 @@ def _disagreement(what: str, needed: int, span: Memory) -> str:
     return f"{what}: the command moves {needed} bytes, and its buffer holds {span.len_bytes}"
 
 
-def _pack(command: Command, span: Memory, nsid: int, buf_index: int, segments: int | None) -> Submission:
+def _pack(
+    command: Command, span: Memory, nsid: int, buf_index: int, segments: int | None, metadata: Span = NOTHING
+) -> Submission:
     addr, iovecs, keep = (span.addr, 0, span.owner) if isinstance(span, Span) else pointers_of(span, segments)
+    if metadata.len_bytes:
+        keep = (keep, metadata.owner)
     try:
-        entry = encode(command, nsid, DataPointers(addr, span.len_bytes, iovecs=iovecs))
+        entry = encode(
+            command, nsid, DataPointers(addr, span.len_bytes, metadata.addr, metadata.len_bytes, iovecs=iovecs)
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
     return Submission(entry, buf_index, keep)

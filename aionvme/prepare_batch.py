@@ -18,6 +18,7 @@ from aionvme.nvme.command import (
     ADDR_OFFSET,
     CDW10_OFFSET,
     CDW12_OFFSET,
+    CDW14_OFFSET,
     DATA_LEN_OFFSET,
     NVME_URING_CMD_DTYPE,
     Command,
@@ -25,8 +26,10 @@ from aionvme.nvme.command import (
     encode,
 )
 from aionvme.nvme.opcodes import NvmOpcode
-from aionvme.nvme.transfer import Direction, direction
+from aionvme.nvme.protection import PRACT
+from aionvme.nvme.transfer import MOVES_BLOCKS, Direction, direction
 from aionvme.prepare import describe
+from aionvme.protecting import by_the_controller
 from aionvme.queues.batch import Batch, Column
 
 COMMAND = np.dtype(
@@ -43,8 +46,6 @@ COMMAND = np.dtype(
 DATA_LEN_MAX = (1 << 32) - 1
 """What the field data_len can say."""
 
-_MOVES_BLOCKS = (NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.COMPARE, NvmOpcode.ZONE_APPEND)
-
 
 def blocks_batch(
     opcode: NvmOpcode, slba: ArrayLike, nlb: ArrayLike, span: Span, geometry: Geometry, pool: BufferPool
@@ -58,7 +59,7 @@ def blocks_batch(
         raise UsageError(
             f"slba of shape {first.shape} and nlb of shape {counts.shape}: a list, and a number or as many"
         )
-    refuse_separate_metadata(geometry)
+    refuse_metadata(geometry)
     if counts.ndim == 0 or not n:
         least = most = int(counts) if n else 1
     else:
@@ -83,29 +84,45 @@ def blocks_batch(
     if counts.ndim == 0:
         len_bytes = most * block_bytes
         total = len_bytes * n
-        template = _template(opcode, geometry.nsid, most, len_bytes)
+        template = _template(opcode, geometry, most, len_bytes)
         lengths = np.uint64(len_bytes)
         addr = np.arange(span.addr, span.addr + total, len_bytes, dtype=np.uint64)
     else:
-        template = _template(opcode, geometry.nsid, 1, 0)
+        template = _template(opcode, geometry, 1, 0)
         lengths = counts * np.uint64(block_bytes)
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if n else 0
         addr = np.uint64(span.addr) + ends - lengths
         columns += [
-            Column(CDW12_OFFSET, (counts - np.uint64(1)).astype(np.uint32)),
+            Column(CDW12_OFFSET, (counts - np.uint64(1)).astype(np.uint32) | _flags(template)),
             Column(DATA_LEN_OFFSET, (counts * np.uint64(block_bytes)).astype(np.uint32)),
         ]
     if span.len_bytes != total:
         raise UsageError(f"a buffer of {span.len_bytes} bytes, and the commands take exactly {total}")
     columns.append(Column(ADDR_OFFSET, addr))
+    if geometry.protection is not None and geometry.protection.counts:
+        columns.append(
+            Column(CDW14_OFFSET, first.astype(np.uint32))
+        )  # the low half of the address is the first reference tag
     return Batch(n, template, columns, buf_index=pool.buf_indices(addr, lengths, span), keep=span.owner)
 
 
-@lru_cache
-def _template(opcode: NvmOpcode, nsid: int, nlb: int, len_bytes: int) -> bytes:
+def _template(opcode: NvmOpcode, geometry: Geometry, nlb: int, len_bytes: int) -> bytes:
     """What reads, writes or appends of one length have in common."""
+    if geometry.protection is None:
+        return _plain_template(opcode, geometry.nsid, nlb, len_bytes)
+    command = by_the_controller(Command(opcode, cdw12=nvm.wire_nlb(nlb)), geometry)
+    return encode(command, geometry.nsid, DataPointers(0, len_bytes))
+
+
+@lru_cache
+def _plain_template(opcode: NvmOpcode, nsid: int, nlb: int, len_bytes: int) -> bytes:
     return encode(Command(opcode, cdw12=nvm.wire_nlb(nlb)), nsid, DataPointers(0, len_bytes))
+
+
+def _flags(template: bytes) -> np.uint32:
+    """What dword 12 of a template has above its nlb."""
+    return np.uint32(int.from_bytes(template[CDW12_OFFSET : CDW12_OFFSET + 4], "little") & 0xFFFF_0000)
 
 
 def rows_of(commands: Sequence[Command], geometry: Geometry) -> NDArray[np.void]:
@@ -149,9 +166,11 @@ def rows_batch(rows: NDArray[np.void], span: Span, geometry: Geometry, pool: Buf
 def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> None:
     data_len = rows["data_len"]
     needed: Any
-    if opcode in _MOVES_BLOCKS:
-        needed = ((rows["cdw12"] & 0xFFFF).astype(np.uint64) + 1) * np.uint64(geometry.block_bytes)
-        refuse_separate_metadata(geometry)
+    if opcode in MOVES_BLOCKS:
+        pract = rows["cdw12"] & PRACT != 0
+        block_bytes = np.where(pract, geometry.block_bytes, geometry.stored_bytes).astype(np.uint64)
+        needed = ((rows["cdw12"] & 0xFFFF).astype(np.uint64) + 1) * block_bytes
+        refuse_metadata(geometry, made=bool(pract.all()))
     elif direction(opcode) is Direction.NONE:
         needed = np.uint64(0)
     else:
@@ -170,12 +189,14 @@ def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> N
         raise UsageError(f"{describe(Command(opcode))}: {data_len.max()} bytes, and one command takes at most {limit}")
 
 
-def refuse_separate_metadata(geometry: Geometry) -> None:
-    """Raise UsageError where blocks have metadata in a buffer of its own."""
-    if geometry.separate_metadata:
+def refuse_metadata(geometry: Geometry, *, made: bool = True) -> None:
+    """Raise UsageError where commands on blocks move metadata in a buffer of its own: always, unless it is ``made`` by the
+    controller (PRACT) and nothing but protection information."""
+    form = geometry.protection
+    if geometry.separate_metadata and not (made and form is not None and form.all_of_it):
         raise UsageError(
-            f"the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of its own, which this "
-            "version cannot pass"
+            f"the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of its own, and commands "
+            "in an array have none: read(), write() and submit() take metadata="
         )
 
 

@@ -24,6 +24,7 @@ from aionvme.nvme.zones import (
     parse_extended_report,
     parse_report,
 )
+from aionvme.protecting import Protection, Transfer, plan
 from aionvme.vectored import Data, Memory, memory_of
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.report import ZoneReport
@@ -83,29 +84,41 @@ class ZoneCommands(ABC):
         """Most data that one append takes: the controller's ZASL. An append is never split."""
         return min(self._geometry.max_append_bytes, self._zoned.zsze * self._geometry.block_bytes)
 
-    async def zone_append(self, zslba: SupportsIndex, data: Data, *, fua: bool = False) -> int:
+    async def zone_append(
+        self,
+        zslba: SupportsIndex,
+        data: Data,
+        *,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> int:
         """Append whole logical blocks to the zone that starts at ``zslba``; gives the LBA at which the device put them.
 
         Appends to one zone may be in flight together, and land in any order. A task that is cancelled meanwhile does not
-        learn where its data went (Zone Append, section 3.4.1).
+        learn where its data went (Zone Append, section 3.4.1). ``metadata`` and ``protection`` as with
+        :meth:`~aionvme.Namespace.write`; the controller has reference tags follow the place it chooses (PIREMAP).
 
         Raises ZoneBoundaryError where the data does not fit what is left of the zone, ZoneFullError where nothing is left,
         TooManyActiveZonesError and TooManyOpenZonesError where the zone would have to be opened beyond ``mar`` or ``mor``.
         """
-        flight = self._launch(ZONE_APPEND, zslba, None, data, fua)
+        beside = metadata is not None or protection is not None
+        flight = None if beside else self._launch(ZONE_APPEND, zslba, None, data, fua)
         if flight is not None:
             if res := await flight:
                 raise self._failure(res, zoned.zone_append(index(zslba), flight.nlb))
             return flight.value
+        self._check_usable()
         zslba = self._check_zslba(zslba)
         span = memory_of(data, writable=False)
-        nlb = self._geometry.blocks_in(span.len_bytes)
+        self._geometry.blocks_in(span.len_bytes)
         if span.len_bytes > self.max_append_bytes:
             raise UsageError(
                 f"{span.len_bytes} bytes to append: one command takes at most {self.max_append_bytes} (ZASL), and an append "
                 "is not split because its parts need not stay together"
             )
-        return (await self._complete(zoned.zone_append(zslba, nlb, fua=fua), span)).result
+        transfer = plan(zoned.zone_append(zslba, 1, fua=fua), span, self._geometry, metadata, protection)
+        return (await self._move_at_once(transfer)).result
 
     async def report_zones(
         self,
@@ -219,6 +232,14 @@ class ZoneCommands(ABC):
     @abstractmethod
     def _failure(self, res: int, command: Command) -> Exception:
         """What to raise for a command that ended with anything but 0."""
+
+    @abstractmethod
+    def _check_usable(self) -> None:
+        """Raise unless commands can be submitted from here."""
+
+    @abstractmethod
+    async def _move_at_once(self, transfer: Transfer) -> Completion:
+        """Carry out a transfer with one command."""
 
     @abstractmethod
     async def _complete(self, command: Command, span: Memory = ...) -> Completion:

@@ -77,6 +77,8 @@ class Attachment:
     """Largest piece of memory that one registration may have."""
     segments: int | None
     """Most pieces of memory that the device takes for one vectored command, None where that is not limited."""
+    no_metadata: str
+    """Why a command cannot have a buffer of metadata, empty where it can."""
     zone_counters: Callable[[], NDArray[np.void]] | None
     """What happened to each zone (:data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS`), None where nothing counts it."""
     close: Callable[[], None]
@@ -158,6 +160,7 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         max_transfer_bytes=None,
         chunk_bytes=REGISTERED_MAX_BYTES,
         segments=None,
+        no_metadata="emulated namespaces have none",
         zone_counters=device.zone_counters if device.spec.zoned else None,
         close=close,
     )
@@ -194,6 +197,7 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int, sqpol
         max_transfer_bytes=max_transfer_bytes,
         chunk_bytes=chunk_bytes,
         segments=_segments(device),
+        no_metadata=_no_metadata(device),
         zone_counters=None,
         close=close,
     )
@@ -236,6 +240,13 @@ def _limits(device: GenericDevice, io: Queue) -> tuple[int | None, int]:
 
 def _segments(device: GenericDevice) -> int:
     return device.queue_limit("max_segments") or SEGMENTS
+
+
+def _no_metadata(device: GenericDevice) -> str:
+    # Linux takes metadata along as a request's integrity data; where it shows none it refuses, or on 6.1 loses a tag.
+    if device.integrity not in (None, "none"):
+        return ""
+    return f"Linux shows no integrity for {device.block_name} (sysfs, integrity/format): was it built without BLK_DEV_INTEGRITY?"
 
 
 def _open_queue(

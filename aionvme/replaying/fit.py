@@ -10,7 +10,7 @@ from aionvme.namespace import Namespace
 from aionvme.nvme.opcodes import NvmOpcode, ZoneSendAction
 from aionvme.nvme.transfer import ADDRESSES_BLOCKS, Direction, direction
 from aionvme.prepare import describe
-from aionvme.prepare_batch import refuse_separate_metadata
+from aionvme.prepare_batch import refuse_metadata
 from aionvme.replaying.commands import command_of
 from aionvme.trace import Trace
 
@@ -23,7 +23,7 @@ def check_fits(trace: Trace, ns: Namespace) -> None:
 
     What failed when it was traced may be beyond the namespace's end: it fails once more.
     """
-    refuse_separate_metadata(ns._geometry)
+    refuse_metadata(ns._geometry)
     block_bytes = ns._geometry.block_bytes
     opcode, nlb, len_bytes = trace["opcode"], trace["nlb"], trace["len_bytes"].astype(np.uint64)
     zsze = ns.zsze if ns.zoned else 0
@@ -39,6 +39,8 @@ def check_fits(trace: Trace, ns: Namespace) -> None:
         trace,
         "what it does depends on data that no trace has; leave such commands out: trace[trace['opcode'] != {opcode}]",
     )
+    if ns._geometry.protection is not None:
+        _refuse(opcode == NvmOpcode.COMPARE, trace, "here it takes protection information, which no trace has")
     sends = opcode == NvmOpcode.ZONE_MANAGEMENT_SEND
     managed = sends | (opcode == NvmOpcode.ZONE_MANAGEMENT_RECEIVE)
     _refuse(

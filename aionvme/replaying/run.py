@@ -17,6 +17,7 @@ from aionvme.namespace import Namespace
 from aionvme.nvme.opcodes import NvmOpcode, ZoneSendAction
 from aionvme.nvme.transfer import Direction, direction
 from aionvme.prepare import prepare_io
+from aionvme.protecting import by_the_controller
 from aionvme.queues.base import Queue
 from aionvme.queues.tracing import Recorder, WatchedQueue
 from aionvme.replaying.buffers import Buffers
@@ -204,7 +205,7 @@ class _Replay:
             span = span_of(buffer[: row.len_bytes], writable=way is Direction.CONTROLLER_TO_HOST)
             if way is Direction.HOST_TO_CONTROLLER:
                 self._buffers.stamp(buffer, row.result if appended else row.slba, row.nlb)
-        command = command_of(row.opcode, slba, row.cdw12, row.cdw13)
+        command = by_the_controller(command_of(row.opcode, slba, row.cdw12, row.cdw13), self._ns._geometry)
         group = _Recorded(self._ns._limiter, self._recorder)
         try:
             await self._ns._io.run([prepare_io(command, span, self._ns._geometry, self._ns._pool)], group=group)

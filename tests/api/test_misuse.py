@@ -52,6 +52,20 @@ async def refused(ns: Namespace, call: Call, message: str) -> None:
         pytest.param(lambda ns: ns.read(0, 1, into=block(ns, 2)[::2]), "not contiguous", id="every other byte"),
         pytest.param(lambda ns: ns.write(0, block(ns, 2)[::2]), "not contiguous", id="write every other byte"),
         pytest.param(lambda ns: ns.write(0, block(ns)[:-1]), "not a multiple of the logical block", id="misaligned"),
+        pytest.param(lambda ns: ns.read(0, 1, metadata=block(ns)), "blocks have none", id="metadata of none"),
+        pytest.param(
+            lambda ns: ns.write(0, block(ns), protection=aionvme.Protection()),
+            "without protection information",
+            id="no protection information",
+        ),
+        pytest.param(
+            lambda ns: ns.verify(0, 1, protection=aionvme.Protection()),
+            "without protection information",
+            id="no protection information to verify",
+        ),
+        pytest.param(
+            lambda ns: ns.write(0, block(ns), placement=1), "no Flexible Data Placement", id="no data placement"
+        ),
         pytest.param(lambda ns: ns.write(0, b""), "not a multiple of the logical block", id="no data"),
         pytest.param(lambda ns: ns.write(0, "text"), "holds no memory", id="a string"),
         pytest.param(lambda ns: ns.write(0, None), "holds no memory", id="None"),

@@ -24,7 +24,7 @@ LAYERS = [
     {"aionvme.emulator", "aionvme.devices"},
     {"aionvme.queues"},
     {"aionvme.driver", "aionvme.buffers", "aionvme.vectored", "aionvme.geometry"},
-    {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.mover", "aionvme.zones"},
+    {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.protecting", "aionvme.mover", "aionvme.zones"},
     {
         "aionvme.admin_commands",
         "aionvme.controller",

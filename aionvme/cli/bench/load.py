@@ -205,4 +205,4 @@ async def _together(tasks: list[Coroutine[Any, Any, None]]) -> None:
 
 def block_bytes(ns: Namespace) -> int:
     """Bytes of a logical block in a buffer: with its metadata, where the format interleaves them."""
-    return ns.lba_size + (ns.identify.ms if ns.identify.extended_lba else 0)
+    return ns.block_bytes
