@@ -46,9 +46,9 @@ class Zones:
 class Namespace:
     """A namespace, conventional unless it has ``zones``; sizes in bytes.
 
-    ``metadata`` of 8 bytes for each block is in a buffer of its own, or in extended blocks; if the namespace is
-    ``protected``, it is protection information of type 1.  ``iops`` is how many commands a second the backend answers, None
-    for as many as it can; with ``latency_ms`` it answers each after that time, and stores nothing.
+    ``metadata`` of ``ms`` bytes for each block is in a buffer of its own, or in extended blocks; with a ``protection`` type
+    its last 8 bytes, or with ``pil`` its first, are protection information.  ``iops`` is how many commands a second the backend
+    answers, None for as many as it can; with ``latency_ms`` it answers each after that time, and stores nothing.
     """
 
     nsid: int
@@ -56,7 +56,9 @@ class Namespace:
     size: int = 64 * MIB
     zones: Zones | None = None
     metadata: Literal["none", "separate", "extended"] = "none"
-    protected: bool = False
+    ms: int = 8
+    protection: int = 0
+    pil: bool = False
     iops: int | None = None
     latency_ms: int | None = None
 
@@ -68,9 +70,9 @@ class Namespace:
         if self.zones is not None:
             yield from self.zones.options()
         if self.metadata != "none":
-            yield f"ms=8,mset={int(self.metadata == 'extended')}"
-        if self.protected:
-            yield "pi=1,pil=0"
+            yield f"ms={self.ms},mset={int(self.metadata == 'extended')}"
+        if self.protection:
+            yield f"pi={self.protection},pil={int(self.pil)}"
 
     def drive(self, image: Path) -> Iterator[str]:
         """Yield the properties of QEMU's drive behind it."""
@@ -137,7 +139,7 @@ CONTROLLERS = (
             Namespace(nsid=3, lba_size=4 * KIB),
             # Slow enough for commands to be in flight for as long as a test wants them to be.
             Namespace(nsid=4, lba_size=512, iops=4),
-            Namespace(nsid=5, lba_size=512, metadata="separate", protected=True),
+            Namespace(nsid=5, lba_size=512, metadata="separate", protection=1),
             Namespace(nsid=6, lba_size=512, metadata="separate", latency_ms=300),
             Namespace(nsid=7, lba_size=512, metadata="extended"),
             Namespace(
@@ -161,6 +163,29 @@ CONTROLLERS = (
     Controller(name="nvme1", namespaces=(Namespace(nsid=1, lba_size=512),), mdts=7),
     # Two ways to the same namespace, and more data for a command than Linux asks of any: 64 MiB.
     Controller(name="nvme4", namespaces=(Namespace(nsid=1, lba_size=512),), mdts=14, paths=("nvme5",)),
+    # Metadata and protection information, each in its own way.
+    Controller(
+        name="nvme2",
+        namespaces=(
+            Namespace(nsid=1, lba_size=512, size=4 * MIB, metadata="separate"),
+            Namespace(nsid=2, lba_size=512, size=4 * MIB, metadata="separate", protection=1),
+            Namespace(nsid=3, lba_size=4 * KIB, size=4 * MIB, metadata="extended", protection=1),
+            Namespace(nsid=4, lba_size=512, size=4 * MIB, metadata="extended", protection=2),
+            Namespace(nsid=5, lba_size=4 * KIB, size=4 * MIB, metadata="separate", protection=3),
+            Namespace(nsid=6, lba_size=512, size=4 * MIB, metadata="separate", ms=16, protection=1),
+            Namespace(nsid=7, lba_size=4 * KIB, size=4 * MIB, metadata="extended", ms=16, protection=2, pil=True),
+            Namespace(
+                nsid=8,
+                lba_size=4 * KIB,
+                size=8 * MIB + 16 * KIB,
+                zones=Zones(size=MIB, capacity=768 * KIB, max_open=4, max_active=6),
+                metadata="separate",
+                protection=1,
+            ),
+        ),
+        mdts=5,  # 128 KiB
+        zasl=4,  # 64 KiB
+    ),
 )
 
 # Where QEMU has Flexible Data Placement (8.0 and newer).
