@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def find(path: Path) -> GenericDevice:
     if stat.S_ISCHR(status.st_mode) and (SYSFS / "class/nvme-generic" / name).exists():
         return GenericDevice(path, name, _controller_of(name))
     raise UsageError(f"{path} is {_describe(status, name)}")
+
+
+def presence(fd: int) -> Callable[[], bool]:
+    """Tells of a namespace's or a controller's device, while it is open as ``fd``, whether it has been removed or is about to be.
+
+    The kernel gives its number to no other device meanwhile, so it is looked up by that: names can be another's soon.
+    """
+    number = os.fstat(fd).st_rdev
+    entry = SYSFS / f"dev/char/{os.major(number)}:{os.minor(number)}"
+
+    def is_gone() -> bool:
+        # Of a namespace that several controllers share there is no one state.
+        state = attribute_text(entry / "state") or attribute_text(entry / "device/state") or ""
+        return state == "dead" or state.startswith("deleting") or not entry.exists()
+
+    return is_gone
 
 
 def find_controller(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Contexts that open a target when they are entered, and close it in the right order when they are left."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,8 +57,8 @@ class Entering(AbstractAsyncContextManager[Opened], ABC):
             driver.check_closable()  # all or nothing: on another loop, nothing is closed
         await self._undo.aclose()
 
-    def _drive(self, queue: Queue, name: str) -> Driver:
-        driver = Driver(queue, name)
+    def _drive(self, queue: Queue, name: str, is_gone: Callable[[], bool]) -> Driver:
+        driver = Driver(queue, name, is_gone)
         self._drivers.append(driver)
         self._undo.push_async_callback(driver.aclose)
         return driver

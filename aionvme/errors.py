@@ -3,10 +3,12 @@ that a command has read: never mixed.
 
 ``NvmeError`` and its subclasses carry the completion's status; a subclass exists for each status that programs handle,
 and :func:`nvme_error` picks it. ``UsageError`` is raised before anything is submitted. Failures of the operating system
-are plain OSError and its subclasses, with errno and the likely cause. ``ProtectionError`` is none of them: the command has
-succeeded, and what came does not agree with its protection information.
+are OSError, with errno and the likely cause: of a class of its own where a program has something of its own to do about it
+(``CommandAbortedError``, ``DeviceGoneError``, ``CompletionLostError``), of Python's otherwise. ``ProtectionError`` is none of
+them: the command has succeeded, and what came does not agree with its protection information.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -53,6 +55,39 @@ class ProtectionError(AionvmeError):
 
 
 _TAGS = {"guard": "guard", "app_tag": "application tag", "ref_tag": "reference tag"}
+
+
+class CommandAbortedError(AionvmeError, OSError):
+    """The operating system gave a command up: its controller was reset, or it took longer than it may. errno is EINTR or EIO.
+
+    Whether the device carried it out is not known: what was to be written may or may not be there, an append may have landed
+    anywhere in its zone. The namespace stays open, and takes commands again when the controller does.
+
+    The kernel says the same of a reset and of a time-out, and a time-out takes other commands along: nvme_timeout()
+    (drivers/nvme/host/pci.c) sends an Abort when a command's time is over, and resets the controller when it is over once more.
+    The time is ``timeout_ms``, or the queue's ``io_timeout`` in sysfs, 30 s; the kernel looks once a second at best, and
+    where other commands are in flight sometimes not before one of those is late.
+
+    This is no InterruptedError, though errno may be EINTR: whoever catches that makes the same call again, unseen.
+    """
+
+
+class DeviceGoneError(AionvmeError, OSError):
+    """The device was removed, or its controller given up, before or while the command was in flight. errno is ENODEV or ENXIO, or
+    EINTR or EIO of a command that was in flight.
+
+    What that did is not known, as with CommandAbortedError. The namespace can only be closed. A device that comes back is another
+    one, often with another name: open it again.
+    """
+
+
+class CompletionLostError(AionvmeError, OSError):
+    """The kernel had no memory for a completion and dropped it: nobody can tell any more which command has ended. errno is EBADR.
+
+    Every task that waits gets it, and the buffers of all commands in flight are kept until the process ends. The namespace can
+    only be closed, and opened again.
+    """
+
 
 _BY_CODE: dict[tuple[int, int], "type[NvmeError]"] = {}
 
@@ -115,6 +150,14 @@ class InvalidFieldError(NvmeError, sct=0x0, sc=0x02):
 
 class InternalDeviceError(NvmeError, sct=0x0, sc=0x06):
     """Internal Error of the controller."""
+
+
+class CommandAbortRequestedError(NvmeError, sct=0x0, sc=0x07):
+    """Command Abort Requested: the controller took it back, as the kernel asks when a command's time is over."""
+
+
+class SubmissionQueueDeletedError(NvmeError, sct=0x0, sc=0x08):
+    """Command Aborted due to SQ Deletion: the controller was being reset."""
 
 
 class DataLengthInvalidError(NvmeError, sct=0x0, sc=0x0F):
@@ -196,9 +239,21 @@ class DeallocatedBlockError(NvmeError, sct=0x2, sc=0x87):
     """Deallocated or Unwritten Logical Block."""
 
 
+class HostPathingError(NvmeError, sct=0x3, sc=0x70):
+    """Host Pathing Error: the kernel's word, not the device's, for a command that it did not send, as the controller was being
+    reset. The same command may be submitted again."""
+
+
+_BY_ERRNO: dict[int, type[OSError]] = {
+    errno.EBADR: CompletionLostError,
+    errno.ENODEV: DeviceGoneError,
+    errno.ENXIO: DeviceGoneError,
+}
+
+
 def os_error(number: int, doing: str, causes: Mapping[int, str] = MappingProxyType({})) -> OSError:
-    """The OSError subclass of an errno, saying what was being done and, where ``causes`` has one, the likely cause."""
+    """The exception of an errno, saying what was being done and, where ``causes`` has one, the likely cause."""
     message = f"{os.strerror(number)}, {doing}"
     if number in causes:
         message += f": {causes[number]}"
-    return OSError(number, message)
+    return _BY_ERRNO.get(number, OSError)(number, message)

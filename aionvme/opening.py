@@ -75,8 +75,9 @@ class _NamespaceOpening(Entering[Namespace]):
         if recording:
             self._undo.callback(recording.save)  # when all else has been closed
         self._undo.callback(attachment.close)
-        io = self._drive(recording.around(attachment.io) if recording else attachment.io, attachment.target)
-        admin = self._drive(attachment.admin, f"the controller of {attachment.target}")
+        queue = recording.around(attachment.io) if recording else attachment.io
+        io = self._drive(queue, attachment.target, attachment.io_gone)
+        admin = self._drive(attachment.admin, f"the controller of {attachment.target}", attachment.admin_gone)
         controller = await Controller.ask(f"the controller of {attachment.target}", partial(submit_admin, admin))
         geometry = await _geometry(controller, attachment)
         pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
@@ -94,7 +95,7 @@ class _ControllerOpening(Entering[Controller]):
     async def _enter(self) -> Controller:
         attachment = attach_controller(self._named)
         self._undo.callback(attachment.close)
-        driver = self._drive(attachment.admin, attachment.target)
+        driver = self._drive(attachment.admin, attachment.target, attachment.is_gone)
         return await Controller.ask(attachment.target, partial(submit_admin, driver))
 
 

@@ -2,14 +2,16 @@
 
 import errno
 import os
+from collections.abc import Callable
 from types import MappingProxyType
 
+from aionvme.errors import CommandAbortedError, DeviceGoneError, os_error
 from aionvme.nvme.status import Status
 
 CQE_CAUSES = MappingProxyType(
     {
-        errno.EINTR: "the host cancelled it: the controller was reset, or the command timed out",
-        errno.EIO: "the host gave the command up: the controller was reset or removed",
+        errno.EINTR: "the kernel gave the command up: the controller was reset, or the command timed out",
+        errno.EIO: "the kernel gave the command up without having sent it: the controller was being reset or removed",
         errno.EINVAL: "the kernel refused it: a wrong nsid, more data than the controller or the block layer takes at once, "
         "or no path to the namespace",
         errno.EFAULT: "a buffer is not where it was registered",
@@ -22,6 +24,23 @@ CQE_CAUSES = MappingProxyType(
         errno.ENOMEM: "not enough memory that may be locked or mapped",
     }
 )
+
+
+GIVEN_UP = frozenset((errno.EINTR, errno.EIO))
+"""What a command ends with that the kernel has given up."""
+
+
+def command_error(number: int, target: str, is_gone: Callable[[], bool]) -> OSError:
+    """The exception of a command that the operating system ended, with its likely cause.
+
+    ``is_gone`` is asked of one that was given up: whether the device has been removed, of which its errno says nothing.
+    """
+    doing = f"a command to {target}"
+    if number not in GIVEN_UP:
+        return os_error(number, doing, CQE_CAUSES)
+    if is_gone():
+        return DeviceGoneError(number, f"{os.strerror(number)}, {doing}: the device was removed while it was in flight")
+    return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {CQE_CAUSES[number]}")
 
 
 def note_failure(cancellation: BaseException, res: int) -> None:

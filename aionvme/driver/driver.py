@@ -9,12 +9,12 @@ import errno
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
 from aionvme.driver import hosts, process
-from aionvme.driver.causes import CQE_CAUSES, note_failure
+from aionvme.driver.causes import command_error, note_failure
 from aionvme.driver.fast import IN_C, Flight, InFlight
 from aionvme.driver.limiter import Limiter
 from aionvme.driver.places import Places
@@ -41,9 +41,10 @@ controller that does not reset after as long again; past that nothing is going t
 class Driver:
     """One queue on one event loop."""
 
-    def __init__(self, queue: Queue, target: str) -> None:
-        """Take over ``queue`` and bind it to the running loop; ``target`` names the device in messages."""
+    def __init__(self, queue: Queue, target: str, is_gone: Callable[[], bool] = lambda: False) -> None:
+        """Take over ``queue`` and bind it to the running loop; ``target`` names the device, which ``is_gone`` asks for."""
         self.queue = queue
+        self._is_gone = is_gone
         self._target = target
         self._state = State.OPEN
         self._thread = threading.get_ident()
@@ -100,7 +101,7 @@ class Driver:
 
     def os_error(self, res: int) -> OSError:
         """The error of a command that the operating system ended, with its likely cause."""
-        return os_error(-res, f"a command to {self._target}", CQE_CAUSES)
+        return command_error(-res, self._target, self._is_gone)
 
     async def _carry_out(self, group: Group, submissions: Iterable[Submission], *, heedless: bool) -> list[Flight]:
         """Submit one after the other until one has failed, or ``heedless`` all, and wait until they have completed."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme._core import lib
-from aionvme.devices import GenericDevice, find, find_controller
+from aionvme.devices import GenericDevice, find, find_controller, presence
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.device import NSID
 from aionvme.errors import UsageError
@@ -81,6 +81,10 @@ class Attachment:
     """Why a command cannot have a buffer of metadata, empty where it can."""
     zone_counters: Callable[[], NDArray[np.void]] | None
     """What happened to each zone (:data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS`), None where nothing counts it."""
+    io_gone: Callable[[], bool]
+    """Whether the device behind ``io`` has been removed."""
+    admin_gone: Callable[[], bool]
+    """The same of ``admin``."""
     close: Callable[[], None]
     """Releases everything: queues that nobody has closed, and what is under them."""
 
@@ -107,10 +111,11 @@ def attach(target: Target, choice: QueueChoice, depth: SupportsIndex, sqpoll: bo
 
 @dataclass(frozen=True)
 class ControllerAttachment:
-    """A controller with its admin queue open; ``close`` releases everything."""
+    """A controller with its admin queue open; ``is_gone`` says whether it was removed, ``close`` releases everything."""
 
     target: str
     admin: Queue
+    is_gone: Callable[[], bool]
     close: Callable[[], None]
 
 
@@ -122,13 +127,15 @@ def attach_controller(target: Target) -> ControllerAttachment:
             device = Device(parse_spec(name))
             undo.callback(device.close)
             admin: Queue = EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True)
+            is_gone = _never
         else:
             controller = find_controller(Path(name))
             name = str(controller)
             fd = _open(controller, undo)
             admin = RingQueue(fd, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
+            is_gone = presence(fd)
         undo.callback(admin.close)
-        return ControllerAttachment(name, admin, undo.pop_all().close)
+        return ControllerAttachment(name, admin, is_gone, undo.pop_all().close)
 
 
 def _name(target: Target) -> str:
@@ -162,6 +169,8 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         segments=None,
         no_metadata="emulated namespaces have none",
         zone_counters=device.zone_counters if device.spec.zoned else None,
+        io_gone=_never,
+        admin_gone=_never,
         close=close,
     )
 
@@ -199,8 +208,14 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int, sqpol
         segments=_segments(device),
         no_metadata=_no_metadata(device),
         zone_counters=None,
+        io_gone=presence(fd),
+        admin_gone=presence(controller),
         close=close,
     )
+
+
+def _never() -> bool:
+    return False
 
 
 def _open(path: Path, undo: ExitStack) -> int:

@@ -13,6 +13,8 @@ CLASS_OF = {
     0x0001: "InvalidOpcodeError",
     0x0002: "InvalidFieldError",
     0x0006: "InternalDeviceError",
+    0x0007: "CommandAbortRequestedError",
+    0x0008: "SubmissionQueueDeletedError",
     0x000F: "DataLengthInvalidError",
     0x0020: "WriteProtectedError",
     0x0080: "LbaOutOfRangeError",
@@ -32,6 +34,7 @@ CLASS_OF = {
     0x0284: "ReferenceTagCheckError",
     0x0285: "CompareFailureError",
     0x0287: "DeallocatedBlockError",
+    0x0370: "HostPathingError",
 }
 
 

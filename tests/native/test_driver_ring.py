@@ -9,7 +9,7 @@ import pytest
 
 from aionvme.driver.driver import Driver
 from aionvme.driver.request import Submission
-from aionvme.errors import ClosedError
+from aionvme.errors import ClosedError, CommandAbortedError, DeviceGoneError
 from tests.native.conftest import OpenDriver
 from tests.native.rings import HeldQueue, Kept, NopQueue, NullQueue, break_ring, need_injected_results, outcome, until
 
@@ -44,10 +44,12 @@ async def test_completions(nops: Callable[[int], NopQueue], open_driver: OpenDri
 @pytest.mark.parametrize(
     ("number", "kind", "cause"),
     [
-        (errno.EINTR, InterruptedError, "the controller was reset, or the command timed out"),
+        (errno.EINTR, CommandAbortedError, "the controller was reset, or the command timed out"),
+        (errno.EIO, CommandAbortedError, "without having sent it"),
         (errno.EACCES, PermissionError, "unprivileged passthrough needs Linux 6.2"),
         (errno.EPERM, PermissionError, "a security module"),
-        (errno.ENODEV, OSError, "the device is gone"),
+        (errno.ENODEV, DeviceGoneError, "the device is gone"),
+        (errno.ENXIO, DeviceGoneError, "the device is gone"),
         (errno.EINVAL, OSError, "a wrong nsid"),
         (errno.EOPNOTSUPP, OSError, "no passthrough commands through io_uring"),
         (errno.EXDEV, OSError, "a command to the device"),
@@ -62,6 +64,28 @@ async def test_errors_of_the_system(number: int, kind: type[OSError], cause: str
         await driver.run([Submission(outcome(-number))])
     assert caught.value.errno == number
     assert "the device" in str(caught.value)
+
+
+async def test_a_command_given_up_because_its_device_goes() -> None:
+    """The same errno is a DeviceGoneError where the device is no longer there, which is looked up only then."""
+    need_injected_results()
+    asked = 0
+
+    def is_gone() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 2
+
+    driver = Driver(NopQueue(), "the device", is_gone)
+    for kind in (CommandAbortedError, DeviceGoneError):
+        with pytest.raises(OSError, match="a command to the device") as caught:
+            await driver.run([Submission(outcome(-errno.EINTR))])
+        assert (type(caught.value), caught.value.errno) == (kind, errno.EINTR)
+        assert not isinstance(caught.value, InterruptedError)
+    with pytest.raises(PermissionError):
+        await driver.run([Submission(outcome(-errno.EPERM))])
+    assert asked == 2
+    await driver.aclose()
 
 
 async def test_dev_null(open_driver: OpenDriver) -> None:
@@ -106,7 +130,7 @@ async def test_after_a_failure_no_more_are_submitted(nops: Callable[[int], NopQu
     assert [int(completion.status) for completion in completions] == [
         0x4080 * (i == 20) for i in range(len(completions))
     ]
-    with pytest.raises(InterruptedError):
+    with pytest.raises(CommandAbortedError):
         await driver.run([Submission(outcome(-errno.EINTR if i == 20 else 0)) for i in range(300)])
     assert driver.in_flight == 0
 

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .faults import MediaErrors, quoted
+
 KIB = 1024
 MIB = 1024 * KIB
-
-
-def quoted(path: Path) -> str:
-    """Return ``path`` as it is written inside one of QEMU's comma-separated options."""
-    return str(path).replace(",", ",,")
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class Namespace:
     pil: bool = False
     iops: int | None = None
     latency_ms: int | None = None
+    errors: MediaErrors | None = None
 
     def options(self) -> Iterator[str]:
         """Yield the properties of QEMU's nvme-ns device."""
@@ -79,8 +77,11 @@ class Namespace:
         if self.latency_ms is not None:
             yield f"if=none,driver=null-co,size={self.size},latency-ns={self.latency_ms * 1000000}"
             return
-        yield "if=none,format=raw,cache=unsafe,aio=threads"
-        yield f"file={quoted(image)}"
+        yield "if=none,format=raw,cache=unsafe"
+        if self.errors is not None:
+            yield from self.errors.drive(image)
+        else:
+            yield f"aio=threads,file={quoted(image)}"
         if self.iops is not None:
             yield f"throttling.iops-total={self.iops}"
 
@@ -119,7 +120,7 @@ class Controller:
             with image.open("wb") as file:
                 file.truncate(namespace.size)
             yield from ("-drive", ",".join([f"id={name}", *namespace.drive(image)]))
-            options = [f"nvme-ns,bus={self.name},drive={name}", *namespace.options()]
+            options = [f"nvme-ns,id={name},bus={self.name},drive={name}", *namespace.options()]
             if self.placement is not None:
                 options.append("fdp.ruhs=" + ";".join(map(str, range(self.placement[1]))))
             yield from ("-device", ",".join(options))
@@ -185,6 +186,15 @@ CONTROLLERS = (
         ),
         mdts=5,  # 128 KiB
         zasl=4,  # 64 KiB
+    ),
+    # For faults: bad sectors, and a backend that is stalled by the monitor. Whatever resets a controller is done to this one.
+    Controller(
+        name="nvme3",
+        namespaces=(
+            Namespace(nsid=1, lba_size=512, size=8 * MIB, errors=MediaErrors(read=100, write=200, once=300)),
+            Namespace(nsid=2, lba_size=512, size=8 * MIB),
+        ),
+        mdts=7,
     ),
 )
 

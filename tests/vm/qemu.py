@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .devices import Controller, quoted
+from .devices import Controller
 from .emulator import Emulator
 from .errors import VmError
+from .faults import PLUGGABLE, quoted
 from .initramfs import BUSYBOX
 from .kernel import BootFiles
 
@@ -61,10 +62,16 @@ def command_line(machine: Machine, boot: BootFiles, folders: Folders) -> list[st
         *("-serial", "chardev:console"),
         *("-chardev", "stdio,id=output,signal=off"),
         *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=output"),
+        # A line to the monitor for what runs in the guest, through a socket whose other end is QEMU as well.
+        *("-chardev", f"socket,id=monitor,server=on,wait=off,path={quoted(folders.control / 'monitor')}"),
+        *("-mon", "chardev=monitor,mode=control"),
+        *("-chardev", f"socket,id=line,path={quoted(folders.control / 'monitor')}"),
+        *("-device", "virtserialport,chardev=line,name=monitor"),
         *("-virtfs", _share("host", Path("/")) + ",readonly=on,multidevs=remap"),
         *("-virtfs", _share("control", folders.control)),
         *("-virtfs", _share("results", folders.results)),
         *[word for controller in machine.controllers for word in controller.arguments(folders.images)],
+        *PLUGGABLE.arguments(folders.images),
     ]
 
 
@@ -84,7 +91,7 @@ def _kernel_arguments(machine: Machine, boot: BootFiles) -> Iterator[str]:
     yield f"nvme.poll_queues={machine.polled_queues}"
     if machine.raw_queues is not None:
         yield f"nvme.raw_queues={machine.raw_queues}"
-    yield f"NAMESPACES={sum(len(controller.namespaces) for controller in machine.controllers)}"
+    yield f"NAMESPACES={1 + sum(len(controller.namespaces) for controller in machine.controllers)}"
 
 
 def _accelerator(machine: Machine, boot: BootFiles) -> list[str]:

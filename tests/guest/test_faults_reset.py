@@ -1,0 +1,149 @@
+"""A controller reset with commands in flight: each ends, and the same namespace works again."""
+
+import errno
+
+import anyio
+import numpy as np
+import pytest
+
+import aionvme
+from tests.conftest import node
+from tests.guest.faults import (
+    DRIVE,
+    FAULT_QUEUES,
+    Buffers,
+    Ends,
+    FaultQueue,
+    all_in_flight,
+    lost,
+    reset,
+    target,
+    until,
+    works,
+)
+from tests.guest.monitor import slowed
+
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("controller reset")]
+
+N = 6
+"""Commands in flight, of which the backend answers one or two at once, and then one in an eighth of a second."""
+
+GIVEN_UP = (aionvme.CommandAbortedError, aionvme.SubmissionQueueDeletedError, aionvme.HostPathingError)
+"""What the kernel, or a device, may have to say of a command that a reset ended."""
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """What is tested is the kernel's and the driver's: one loop of each kind is enough."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=FAULT_QUEUES)
+def queue(request: pytest.FixtureRequest) -> FaultQueue:
+    """Where commands may fail."""
+    found: FaultQueue = request.param
+    return found
+
+
+async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
+    """Each command is carried out or given up, and says which; what was acknowledged is there; commands that come while the
+    controller is being reset wait for it; then all is as before."""
+    async with aionvme.open(target(), queue=queue) as ns:
+        old, new = np.full(ns.lba_size, 1, np.uint8), np.full(ns.lba_size, 2, np.uint8)
+        await ns.write(0, np.tile(old, 2 * N))
+        reads, writes, late = Ends(), Ends(), Ends()
+        written: list[int] = []
+
+        async def write(slba: int) -> None:
+            await ns.write(slba, new)
+            written.append(slba)
+
+        with slowed(DRIVE, 8):
+            async with anyio.create_task_group() as tasks:
+                before = ns._io.submitted
+                for i in range(N):
+                    tasks.start_soon(writes.note, lambda i=i: write(i))
+                    tasks.start_soon(reads.note, lambda i=i: ns.read(N + i, 1))
+                await all_in_flight(ns, before + 2 * N)
+                tasks.start_soon(reset, target())
+                await anyio.sleep(0.05)
+                for _ in range(N):
+                    tasks.start_soon(late.note, lambda: ns.read(0, 1))
+        for ends in (reads, writes, late):
+            assert len(ends.all) == N
+            assert ends.others(*GIVEN_UP) == []
+        assert ns._io.in_flight == 0
+        data = (await ns.read(0, 2 * N)).reshape(2 * N, -1)
+        for slba in range(2 * N):
+            expected = (2,) if slba in written else (1, 2) if slba < N else (1,)
+            assert any((data[slba] == value).all() for value in expected)
+        await works(ns)
+
+
+async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None:
+    """Commands that a controller does not answer any more end with CommandAbortedError when it is reset, single ones and those of
+    an array. Their buffers are kept until then, also where the tasks were cancelled; and another controller is not concerned."""
+    other = node(1, "nvme1")
+    async with aionvme.open(target(), queue=queue) as ns, aionvme.open(other, queue=queue) as neighbour:
+        ends, buffers = Ends(), Buffers()
+        rows: list[np.ndarray] = []
+
+        async def read(slba: int) -> None:
+            await ns.read(slba, 1, into=buffers.new(ns.lba_size))
+
+        async def read_in_vain(scope: anyio.CancelScope, slba: int) -> None:
+            with scope:
+                await read(slba)
+
+        async def read_many() -> None:
+            rows.append(await ns.read_many(np.arange(N), 1, buffers.new(N * ns.lba_size)))
+
+        with slowed(DRIVE, 8):
+            async with anyio.create_task_group() as tasks:
+                before = ns._io.submitted
+                for i in range(N):
+                    tasks.start_soon(ends.note, lambda i=i: read(i))
+                tasks.start_soon(read_many)
+                await all_in_flight(ns, before + 2 * N)
+                async with lost(target()):
+                    scopes = [anyio.CancelScope() for _ in range(N)]
+                    for i, scope in enumerate(scopes):
+                        tasks.start_soon(read_in_vain, scope, i)
+                    await all_in_flight(ns, before + 3 * N)
+                    for scope in scopes:
+                        scope.cancel()
+                    await anyio.sleep(0.05)
+                    in_flight = ns._io.in_flight
+                    assert in_flight > N
+                    assert buffers.living() >= in_flight
+                    await works(neighbour)
+        assert len(ends.all) == N
+        assert ends.others(aionvme.CommandAbortedError) == []
+        assert {end.errno for end in ends.failed() if isinstance(end, OSError)} == {errno.EINTR}
+        assert errno.EINTR in rows[0]["errno"]
+        assert not rows[0]["status"].any()
+        await until(lambda: not buffers.living())
+        await works(ns)
+        await works(neighbour)
+
+
+async def test_admin_commands_beside_a_reset() -> None:
+    """They are carried out, given up or refused as the kernel has it, and always end; afterwards they work."""
+    identify = aionvme.Command(opcode=0x06, cdw10=1)
+    ends = Ends()
+    async with aionvme.open(target(), queue="interrupt") as ns:
+
+        async def ask() -> None:
+            for _ in range(20):
+                await ends.note(lambda: ns.submit_admin(identify, into=bytearray(4096)))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ask)
+            await reset(target())
+        assert len(ends.all) == 60
+        assert ends.others(aionvme.CommandAbortedError) == []
+        with anyio.fail_after(30):
+            while (await ns.submit_admin(identify, into=bytearray(4096))).status:
+                await anyio.sleep(0.02)
