@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import ExitStack
 
+import anyio
 import pytest
 
 import aionvme
@@ -14,8 +15,6 @@ from tests.conftest import node
 from tests.guest.faults import DRIVE, FAULT_QUEUES, FaultQueue, target, works
 from tests.guest.monitor import slowed
 from tests.interrupting import interrupt
-
-pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=FAULT_QUEUES)
@@ -25,11 +24,14 @@ def queue(request: pytest.FixtureRequest) -> FaultQueue:
     return found
 
 
-@pytest.fixture(params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """The loops that are tested are those of the processes."""
-    name: str = request.param
-    return name
+def use(target: str, queue: FaultQueue) -> None:
+    """Open, write, read, close."""
+
+    async def main() -> None:
+        async with aionvme.open(target, queue=queue) as ns:
+            await works(ns)
+
+    anyio.run(main)
 
 
 VICTIM = """
@@ -53,7 +55,7 @@ asyncio.run(main())
 
 @pytest.mark.feature("SIGKILL")
 @pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
-async def test_killed_with_commands_in_flight(slow: bool, queue: FaultQueue) -> None:
+def test_killed_with_commands_in_flight(slow: bool, queue: FaultQueue) -> None:
     """SIGKILL ends two processes at once, however slow the device; the next one opens it, and reads and writes."""
     where = target() if slow else node(1, "nvme1")
     with ExitStack() as stack:
@@ -71,8 +73,7 @@ async def test_killed_with_commands_in_flight(slow: bool, queue: FaultQueue) -> 
             os.kill(victim.pid, signal.SIGKILL)
         assert [victim.wait(30) for victim in victims] == [-signal.SIGKILL] * 2
         assert time.monotonic() - start < 15
-        async with aionvme.open(where, queue=queue) as ns:
-            await works(ns)
+        use(where, queue)
         assert time.monotonic() - start < 30
 
 
@@ -82,7 +83,7 @@ async def test_killed_with_commands_in_flight(slow: bool, queue: FaultQueue) -> 
     [(loop, "interrupt") for loop in ("asyncio", "uvloop", "trio")]
     + [("asyncio", "polled")] * ("polled" in FAULT_QUEUES),
 )
-async def test_interrupted(loop: str, queue: FaultQueue) -> None:
+def test_interrupted(loop: str, queue: FaultQueue) -> None:
     """Ctrl-C: what is in flight is waited for, the namespace is closed, every buffer is given up then and not before."""
     with slowed(DRIVE, 16):
         report = interrupt(loop, target(), queue)
@@ -91,5 +92,4 @@ async def test_interrupted(loop: str, queue: FaultQueue) -> None:
             "ended": 6, "in_flight": 0, "state": "closed", "too_early": 0, "living": 0, "abandoned": 0,
         }  # fmt: skip
         assert report.took_s < 10
-    async with aionvme.open(target(), queue=queue) as ns:
-        await works(ns)
+    use(target(), queue)
