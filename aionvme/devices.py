@@ -124,11 +124,16 @@ def presence(fd: int) -> Callable[[], bool]:
     entry = SYSFS / f"dev/char/{os.major(number)}:{os.minor(number)}"
 
     def is_gone() -> bool:
-        # Of a namespace that several controllers share there is no one state.
-        state = attribute_text(entry / "state") or attribute_text(entry / "device/state") or ""
-        return state == "dead" or state.startswith("deleting") or not entry.exists()
+        parent = Path(os.path.realpath(entry / "device"))
+        own = attribute_text(entry / "state") or attribute_text(parent / "state")
+        states = [own] if own else [path.state for path in _paths_below(parent)]
+        return not entry.exists() or (bool(states) and all(_is_ending(state) for state in states))
 
     return is_gone
+
+
+def _is_ending(state: str) -> bool:
+    return state == "dead" or state.startswith("deleting")
 
 
 def find_controller(path: Path) -> Path:

@@ -74,7 +74,7 @@ class CommandAbortedError(AionvmeError, OSError):
 
 class DeviceGoneError(AionvmeError, OSError):
     """The device was removed, or its controller given up, before or while the command was in flight. errno is ENODEV or ENXIO, or
-    EINTR or EIO of a command that was in flight.
+    EINTR, EIO or EINVAL where that is what the kernel says as the device goes.
 
     What that did is not known, as with CommandAbortedError. The namespace can only be closed. A device that comes back is another
     one, often with another name: open it again.

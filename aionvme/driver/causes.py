@@ -14,7 +14,8 @@ CQE_CAUSES = MappingProxyType(
         errno.EIO: "the kernel gave the command up without having sent it: the controller was being reset or removed",
         errno.EINVAL: "the kernel refused it: a wrong nsid, more data than the controller or the block layer takes at once, "
         "or no path to the namespace",
-        errno.EFAULT: "a buffer is not where it was registered",
+        errno.EFAULT: "a buffer is not where it was registered, or not there at all; or the command waited in the kernel for a "
+        "controller that was being reset, and was not sent",
         errno.ENOTTY: "an admin command needs the controller's device node, an I/O command the namespace's",
         errno.EOPNOTSUPP: "this device takes no passthrough commands through io_uring: that needs Linux 5.19, polling 6.1",
         errno.EACCES: "not allowed to this user: unprivileged passthrough needs Linux 6.2 and permission to write to the device",
@@ -29,17 +30,20 @@ CQE_CAUSES = MappingProxyType(
 GIVEN_UP = frozenset((errno.EINTR, errno.EIO))
 """What a command ends with that the kernel has given up."""
 
+OF_WHAT_IS_GONE = GIVEN_UP | {errno.EINVAL}
+"""What a command may end with as its device is removed. EINVAL is that of a namespace to which no path leads any more."""
+
 
 def command_error(number: int, target: str, is_gone: Callable[[], bool]) -> OSError:
     """The exception of a command that the operating system ended, with its likely cause.
 
-    ``is_gone`` is asked of one that was given up: whether the device has been removed, of which its errno says nothing.
+    ``is_gone`` is asked where the errno may be that of a device that has been removed, but does not say so.
     """
     doing = f"a command to {target}"
+    if number in OF_WHAT_IS_GONE and is_gone():
+        return DeviceGoneError(number, f"{os.strerror(number)}, {doing}: the device is gone")
     if number not in GIVEN_UP:
         return os_error(number, doing, CQE_CAUSES)
-    if is_gone():
-        return DeviceGoneError(number, f"{os.strerror(number)}, {doing}: the device was removed while it was in flight")
     return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {CQE_CAUSES[number]}")
 
 

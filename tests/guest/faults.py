@@ -39,7 +39,7 @@ def target() -> str:
 
 def controller(target: str) -> Path:
     """The sysfs folder of a target's controller."""
-    return Path("/sys/class/nvme-generic", Path(target).name, "device").resolve()
+    return Path("/sys/class/nvme", find(Path(target)).controller.name).resolve()
 
 
 async def write_sysfs(path: Path, value: str) -> None:
@@ -76,7 +76,9 @@ async def lost(target: str) -> AsyncIterator[None]:
 @contextmanager
 def io_timeout(target: str, timeout_ms: int) -> Iterator[None]:
     """Have commands without a time limit of their own time out after this long, as long as the device is there."""
-    limit = Path("/sys/class/block", find(Path(target)).block_name, "queue/io_timeout")
+    device = find(Path(target))
+    (name,) = device._path_block_names() or [device.block_name]
+    limit = Path("/sys/class/block", name, "queue/io_timeout")
     before = limit.read_text()
     limit.write_text(str(timeout_ms))
     try:
@@ -97,7 +99,7 @@ class Ends:
         try:
             await command()
         except Exception as error:
-            self.all.append(error)
+            self.all.append(error.with_traceback(None))  # whose frames hold buffers
         else:
             self.all.append(None)
 

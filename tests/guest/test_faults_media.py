@@ -14,6 +14,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.feature("media errors")]
 READ, WRITE, ONCE = 100, 200, 300
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """What is tested is the kernel's and the driver's: one loop of each kind is enough."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(params=FAULT_QUEUES)
 def queue(request: pytest.FixtureRequest) -> FaultQueue:
     """Where commands may fail."""

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import aionvme
-from aionvme.devices import kernel_version
 from tests.conftest import node
 from tests.guest.faults import (
     DRIVE,
@@ -74,9 +73,9 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
         for ends in (reads, writes, late):
             assert len(ends.all) == N
         assert reads.others(*GIVEN_UP) == writes.others(*GIVEN_UP) == []
-        # Linux 7.3 refuses some of the commands that it has had wait until the controller is there again, and does not send them.
+        # Some commands that wait in a kernel worker for the controller to be there again end with EFAULT instead of being sent:
+        # seen on Linux 6.1 and 7.3 with several at a time, whose buffers are where they have been all along.
         assert {end.errno for end in late.others(*GIVEN_UP) if isinstance(end, OSError)} <= {errno.EFAULT}
-        assert kernel_version() >= (7, 0) or late.others(*GIVEN_UP) == []
         assert ns._io.in_flight == 0
         data = (await ns.read(0, 3 * N)).reshape(3 * N, -1)
         for slba in range(3 * N):
