@@ -99,6 +99,24 @@ static bool has_thread(const struct aionvme_ring *ring)
 	return ring->ring.flags & IORING_SETUP_SQPOLL;
 }
 
+/*
+ * Have the kernel keep no more than one worker (of each kind) for what it cannot submit at once: commands for which there is no
+ * request left, or whose controller is being reset.
+ *
+ * The first worker is made inside of our system call. Others are made whenever the thread leaves the kernel, also from an interrupt,
+ * whose registers have -1 for the system call's number; the worker inherits them. On x86 with the x32 ABI (Debian's kernels)
+ * in_compat_syscall() takes that for a 32-bit call, and nvme_to_user_ptr() cuts the address of the data to 32 bits: the command
+ * fails with EFAULT, or moves its data to other memory of ours. Seen on Linux 6.1 and 7.3. Registered buffers are not concerned.
+ *
+ * The limit is the thread's, and there since Linux 5.15.
+ */
+static void one_worker(struct aionvme_ring *ring)
+{
+	unsigned most[2] = { 1, 1 };
+
+	(void)io_uring_register_iowq_max_workers(&ring->ring, most);
+}
+
 static int ring_open(unsigned entries, unsigned cq_entries, bool iopoll, unsigned idle_ms, struct aionvme_ring **out)
 {
 	const unsigned base = IORING_SETUP_SQE128 | IORING_SETUP_CQE32 | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
@@ -130,6 +148,7 @@ static int ring_open(unsigned entries, unsigned cq_entries, bool iopoll, unsigne
 		free(ring);
 		return ret;
 	}
+	one_worker(ring);
 	*out = ring;
 	return 0;
 }

@@ -26,7 +26,7 @@ from tests.guest.monitor import slowed
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("controller reset")]
 
 N = 6
-"""Commands in flight, of which the backend answers one or two at once, and then one in an eighth of a second."""
+"""Commands in flight, of which the backend answers one or two at once, and then one in a quarter of a second."""
 
 GIVEN_UP = (aionvme.CommandAbortedError, aionvme.SubmissionQueueDeletedError, aionvme.HostPathingError)
 """What the kernel, or a device, may have to say of a command that a reset ended."""
@@ -59,7 +59,7 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
             await ns.write(slba, new)
             written.append(slba)
 
-        with slowed(DRIVE, 8):
+        with slowed(DRIVE, 4):
             async with anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(N):
@@ -72,10 +72,7 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
                     tasks.start_soon(late.note, lambda i=i: write(2 * N + i))
         for ends in (reads, writes, late):
             assert len(ends.all) == N
-        assert reads.others(*GIVEN_UP) == writes.others(*GIVEN_UP) == []
-        # Some commands that wait in a kernel worker for the controller to be there again end with EFAULT instead of being sent:
-        # seen on Linux 6.1 and 7.3 with several at a time, whose buffers are where they have been all along.
-        assert {end.errno for end in late.others(*GIVEN_UP) if isinstance(end, OSError)} <= {errno.EFAULT}
+        assert reads.others(*GIVEN_UP) == writes.others(*GIVEN_UP) == late.others(*GIVEN_UP) == []
         assert ns._io.in_flight == 0
         data = (await ns.read(0, 3 * N)).reshape(3 * N, -1)
         for slba in range(3 * N):
@@ -89,7 +86,7 @@ async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None
     an array. Their buffers are kept until then, also where the tasks were cancelled; and another controller is not concerned."""
     other = node(1, "nvme1")
     async with aionvme.open(target(), queue=queue) as ns, aionvme.open(other, queue=queue) as neighbour:
-        ends, buffers = Ends(), Buffers()
+        ends, vain, buffers = Ends(), Ends(), Buffers()
         rows: list[np.ndarray] = []
 
         async def read(slba: int) -> None:
@@ -97,12 +94,12 @@ async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None
 
         async def read_in_vain(scope: anyio.CancelScope, slba: int) -> None:
             with scope:
-                await read(slba)
+                await vain.note(lambda: read(slba))  # on trio the outcome is not lost
 
         async def read_many() -> None:
             rows.append(await ns.read_many(np.arange(N), 1, buffers.new(N * ns.lba_size)))
 
-        with slowed(DRIVE, 8):
+        with slowed(DRIVE, 4):
             async with anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(N):
@@ -123,8 +120,9 @@ async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None
                     await works(neighbour)
         assert len(ends.all) == N
         assert ends.others(aionvme.CommandAbortedError) == []
-        assert {end.errno for end in ends.failed() if isinstance(end, OSError)} == {errno.EINTR}
-        assert errno.EINTR in rows[0]["errno"]
+        assert vain.others(aionvme.CommandAbortedError) == []
+        numbers = {end.errno for end in ends.failed() + vain.failed() if isinstance(end, OSError)}
+        assert numbers | set(rows[0]["errno"].tolist()) | {0} == {0, errno.EINTR}
         assert not rows[0]["status"].any()
         await until(lambda: not buffers.living())
         await works(ns)
