@@ -15,6 +15,7 @@ from tests.guest.faults import (
     Ends,
     FaultQueue,
     all_in_flight,
+    answers_again,
     lost,
     reset,
     target,
@@ -72,8 +73,11 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
                     tasks.start_soon(late.note, lambda i=i: write(2 * N + i))
         for ends in (reads, writes, late):
             assert len(ends.all) == N
-        assert reads.others(*GIVEN_UP) == writes.others(*GIVEN_UP) == late.others(*GIVEN_UP) == []
+        assert reads.others(*GIVEN_UP) == writes.others(*GIVEN_UP) == []
+        # They are refused where the kernel counts paths: answers_again().
+        assert {end.errno for end in late.others(*GIVEN_UP) if isinstance(end, OSError)} <= {errno.EINVAL}
         assert ns._io.in_flight == 0
+        await answers_again(ns)
         data = (await ns.read(0, 3 * N)).reshape(3 * N, -1)
         for slba in range(3 * N):
             expected = (2,) if slba in written else (1, 2) if slba < N else (1,)
@@ -89,33 +93,33 @@ async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None
         ends, vain, buffers = Ends(), Ends(), Buffers()
         rows: list[np.ndarray] = []
 
-        async def read(slba: int) -> None:
-            await ns.read(slba, 1, into=buffers.new(ns.lba_size))
+        async def write(slba: int) -> None:
+            await ns.write(slba, buffers.new(ns.lba_size))
 
-        async def read_in_vain(scope: anyio.CancelScope, slba: int) -> None:
+        async def write_in_vain(scope: anyio.CancelScope, slba: int) -> None:
             with scope:
-                await vain.note(lambda: read(slba))  # on trio the outcome is not lost
+                await vain.note(lambda: write(slba))  # on trio the outcome is not lost
 
-        async def read_many() -> None:
-            rows.append(await ns.read_many(np.arange(N), 1, buffers.new(N * ns.lba_size)))
+        async def write_many() -> None:
+            rows.append(await ns.write_many(np.arange(N), 1, buffers.new(N * ns.lba_size)))
 
         with slowed(DRIVE, 4):
             async with anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(N):
-                    tasks.start_soon(ends.note, lambda i=i: read(i))
-                tasks.start_soon(read_many)
+                    tasks.start_soon(ends.note, lambda i=i: write(i))
+                tasks.start_soon(write_many)
                 await all_in_flight(ns, before + 2 * N)
                 async with lost(target()):
                     scopes = [anyio.CancelScope() for _ in range(N)]
                     for i, scope in enumerate(scopes):
-                        tasks.start_soon(read_in_vain, scope, i)
+                        tasks.start_soon(write_in_vain, scope, i)
                     await all_in_flight(ns, before + 3 * N)
                     for scope in scopes:
                         scope.cancel()
                     await anyio.sleep(0.05)
                     in_flight = ns._io.in_flight
-                    assert in_flight > N
+                    assert in_flight >= N
                     assert buffers.living() >= in_flight
                     await works(neighbour)
         assert len(ends.all) == N
@@ -125,6 +129,7 @@ async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None
         assert numbers | set(rows[0]["errno"].tolist()) | {0} == {0, errno.EINTR}
         assert not rows[0]["status"].any()
         await until(lambda: not buffers.living())
+        await answers_again(ns)
         await works(ns)
         await works(neighbour)
 

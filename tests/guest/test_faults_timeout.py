@@ -14,6 +14,7 @@ from tests.guest.faults import (
     Ends,
     FaultQueue,
     all_in_flight,
+    answers_again,
     comes_back,
     cut_off,
     io_timeout,
@@ -66,6 +67,7 @@ async def test_a_slow_backend_is_not_waited_for(queue: FaultQueue) -> None:
             )
             assert (ends.others(*given_up), late.others(*given_up)) == ([], [])
             assert any(isinstance(end, aionvme.CommandAbortedError) for end in ends.all + late.all)
+            await answers_again(ns)
             await works(ns)
 
 
@@ -83,7 +85,7 @@ async def test_a_controller_that_answers_nothing(queue: FaultQueue) -> None:
                 async with anyio.create_task_group() as tasks:
                     before = ns._io.submitted
                     for i in range(6):
-                        tasks.start_soon(ends.note, lambda i=i: ns.read(i, 1))
+                        tasks.start_soon(ends.note, lambda i=i: ns.write(i, bytes(512)))
                     await all_in_flight(ns, before + 6)
                     cut_off(target())
                     while ns._io.in_flight:
@@ -95,6 +97,7 @@ async def test_a_controller_that_answers_nothing(queue: FaultQueue) -> None:
             assert len(ends.all) == 6
             assert ends.others(aionvme.CommandAbortedError) == []
             assert len(ends.failed()) > 2
+            await answers_again(ns)
             await works(ns)
 
 
@@ -108,7 +111,7 @@ async def test_leaving_a_controller_that_answers_nothing(queue: FaultQueue) -> N
                 async with aionvme.open(target(), queue=queue) as ns:
                     before = ns._io.submitted
                     for i in range(6):
-                        tasks.start_soon(ends.note, lambda i=i: ns.read(i, 1))
+                        tasks.start_soon(ends.note, lambda i=i: ns.write(i, bytes(512)))
                     await all_in_flight(ns, before + 6)
                     cut_off(target())
                 assert ns._io.in_flight == 0
