@@ -156,6 +156,8 @@ CONTROLLERS = (
                     random_write=(64 * KIB, 16 * KIB, 2),
                 ),
             ),
+            # To be mounted, partitioned and otherwise used.
+            Namespace(nsid=20, lba_size=512, size=16 * MIB),
         ),
         mdts=7,  # 512 KiB
         zasl=5,  # 128 KiB: smaller than mdts, so that a test can tell the two limits apart

@@ -69,7 +69,8 @@ ln -s fd/0 /dev/stdin
 ln -s fd/1 /dev/stdout
 ln -s fd/2 /dev/stderr
 mount -t tmpfs -o mode=755 tmpfs /host/run
-mkdir /host/run/control /host/run/home /host/run/results /host/run/tmp
+mkdir /host/run/control /host/run/home /host/run/modules /host/run/results /host/run/tmp
+mount -o bind /modules /host/run/modules
 share control /host/run/control cache=none
 share results /host/run/results cache=mmap
 ip link set lo up

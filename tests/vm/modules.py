@@ -19,6 +19,9 @@ class Modules:
         built_in = (release / "modules.builtin").read_text().split()
         self._done = {_name(Path(line)) for line in built_in}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
     def closure(self, name: str) -> Iterator[tuple[str, bytes]]:
         """Yield name and contents of what ``name`` depends on, then of ``name`` itself."""
         if name in self._done:
