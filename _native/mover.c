@@ -33,7 +33,8 @@ struct mover {
 	struct aionvme_ring *ring; /* to stage on directly, or NULL */
 	struct aionvme_sqe header; /* what all its entries have in common */
 	uint32_t nsid;
-	uint64_t block_bytes, nsze, max_transfer_bytes, max_append_bytes, zsze;
+	uint64_t block_bytes, nsze, zsze;
+	uint64_t max_read_bytes, max_write_bytes, max_append_bytes; /* of the short way: 0 where there is none */
 };
 
 static int mover_traverse(struct mover *self, visitproc visit, void *arg)
@@ -65,18 +66,19 @@ static void mover_dealloc(struct mover *self)
 
 static int mover_init(struct mover *self, PyObject *args, PyObject *Py_UNUSED(named))
 {
-	unsigned long long ring, block_bytes, nsze, max_transfer_bytes, max_append_bytes, zsze;
+	unsigned long long ring, block_bytes, nsze, max_read_bytes, max_write_bytes, max_append_bytes, zsze;
 	PyObject *flights, *queue, *pool, *port = NULL;
 	const char *header;
 	Py_ssize_t len;
 	int ret = 0;
 
-	if (!PyArg_ParseTuple(args, "O!OOIKKKKK:Mover", in_flight_type, &flights, &queue, &pool, &self->nsid, &block_bytes, &nsze,
-			      &max_transfer_bytes, &max_append_bytes, &zsze))
+	if (!PyArg_ParseTuple(args, "O!OOIKKKKKK:Mover", in_flight_type, &flights, &queue, &pool, &self->nsid, &block_bytes, &nsze,
+			      &max_read_bytes, &max_write_bytes, &max_append_bytes, &zsze))
 		return -1;
 	self->block_bytes = block_bytes;
 	self->nsze = nsze;
-	self->max_transfer_bytes = max_transfer_bytes;
+	self->max_read_bytes = max_read_bytes;
+	self->max_write_bytes = max_write_bytes;
 	self->max_append_bytes = max_append_bytes;
 	self->zsze = zsze;
 	port = PyObject_GetAttrString(queue, "port");
@@ -191,6 +193,13 @@ static int stage(const struct mover *self, uint64_t user_data, const struct nvme
 	return 0;
 }
 
+static uint64_t max_bytes(const struct mover *self, uint64_t opcode)
+{
+	if (opcode == READ)
+		return self->max_read_bytes;
+	return opcode == WRITE ? self->max_write_bytes : self->max_append_bytes;
+}
+
 /* launch(opcode, slba, nlb or None for as many as the buffer has, buffer, fua) */
 static PyObject *mover_launch(struct mover *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -216,7 +225,7 @@ static PyObject *mover_launch(struct mover *self, PyObject *const *args, Py_ssiz
 	if (args[2] == Py_None ? opcode == READ : !number(args[2], &nlb))
 		goto no;
 	if (nlb < 1 || nlb > NLB_MAX || nlb * self->block_bytes != len || slba > self->nsze || nlb > self->nsze - slba ||
-	    len > (opcode == ZONE_APPEND ? self->max_append_bytes : self->max_transfer_bytes) ||
+	    len > max_bytes(self, opcode) ||
 	    (opcode == ZONE_APPEND && (!self->zsze || slba % self->zsze)))
 		goto no;
 	buf_index = find_chunk(self, (uintptr_t)view.buf, len);

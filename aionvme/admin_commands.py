@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from aionvme.driver.driver import Driver
 from aionvme.errors import UsageError, nvme_error
+from aionvme.guard import Guard
 from aionvme.nvme import admin
 from aionvme.nvme.command import Command
+from aionvme.nvme.effects import admin_destroys, admin_only_reads
 from aionvme.nvme.identify import Cns, IdentifyController
 from aionvme.nvme.opcodes import CommandSetIdentifier
 from aionvme.nvme.status import Completion
@@ -43,11 +45,15 @@ class Submit(Protocol):
 
 
 async def submit_admin(
-    driver: Driver, command: Command, data: Data | None = None, into: Data | None = None
+    driver: Driver, guard: Guard, command: Command, data: Data | None = None, into: Data | None = None
 ) -> Completion:
-    """Submit an admin command to the queue of ``driver``."""
+    """Submit an admin command to the queue of ``driver``, if ``guard`` has nothing against it."""
     driver.check_usable()
     command = plain(command)
+    if guard.readonly and not admin_only_reads(command.opcode):
+        raise guard.error(describe(command, admin=True))
+    if admin_destroys(command.opcode):
+        guard.look_around(describe(command, admin=True))
     return (await driver.run([prepare_admin(command, buffer_of(command, data, into, admin=True))]))[0]
 
 

@@ -50,6 +50,11 @@ class GenericDevice:
                 return entry.name
         return "nvme" + self.name.removeprefix("ng")
 
+    @property
+    def owner(self) -> Path:
+        """Its controller in sysfs, or with multipath its subsystem."""
+        return _parent_of(self.name)
+
     def queue_limit(self, attribute: str) -> int | None:
         """An integer attribute of the request queue (``max_hw_sectors_kb``, ``nr_requests``), None where it has none.
 
@@ -113,6 +118,11 @@ def find(path: Path) -> GenericDevice:
     if stat.S_ISCHR(status.st_mode) and (SYSFS / "class/nvme-generic" / name).exists():
         return GenericDevice(path, name, _controller_of(name))
     raise UsageError(f"{path} is {_describe(status, name)}")
+
+
+def controller_folder(path: Path) -> Path:
+    """A controller in sysfs, by its character device."""
+    return Path(os.path.realpath(SYSFS / "class/nvme" / _sysfs_name(path.stat())))
 
 
 def presence(fd: int) -> Callable[[], bool]:

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 from aionvme.driver.driver import Driver
+from aionvme.driver.permission import Access
 from aionvme.errors import UsageError
 from aionvme.queues.attach import Target
 from aionvme.queues.base import Queue
@@ -57,8 +58,8 @@ class Entering(AbstractAsyncContextManager[Opened], ABC):
             driver.check_closable()  # all or nothing: on another loop, nothing is closed
         await self._undo.aclose()
 
-    def _drive(self, queue: Queue, name: str, is_gone: Callable[[], bool]) -> Driver:
-        driver = Driver(queue, name, is_gone)
+    def _drive(self, queue: Queue, name: str, is_gone: Callable[[], bool], access: Access) -> Driver:
+        driver = Driver(queue, name, is_gone, access)
         self._drivers.append(driver)
         self._undo.push_async_callback(driver.aclose)
         return driver

@@ -32,6 +32,15 @@ class WrongLoopError(UsageError):
     """A queue belongs to the thread and the event loop that opened it, and was used from another."""
 
 
+class ReadOnlyError(UsageError):
+    """The namespace was opened with readonly=True, and the command may change something."""
+
+
+class NamespaceInUseError(UsageError):
+    """The command may change what a namespace holds that is in use: its block device is mounted, swap space, part of another
+    device, or held exclusively. ``aionvme.open(..., force=True)`` allows it."""
+
+
 class ProtectionError(AionvmeError):
     """The host's own check of protection information: data was read, and a block of it is not what its tuple says.
 

@@ -1,9 +1,10 @@
-"""What Identify says of a namespace, as far as commands depend on it."""
+"""What Identify says of a namespace, as far as commands depend on it, and whether it may be written to."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from aionvme.errors import UsageError
+from aionvme.guard import Guard
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
@@ -26,6 +27,7 @@ class Geometry:
     zoned: IdentifyZonedNamespace | None
     max_transfer_bytes: int
     max_append_bytes: int
+    guard: Guard
     segments: int | None = None
     """Most pieces of memory that the device takes for one command, None where that is not limited."""
     protection: ProtectionFormat | None = None

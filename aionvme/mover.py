@@ -26,7 +26,7 @@ FUA = 1 << 30
 
 
 class PureMover:
-    """The short way of one namespace. ``max_append_bytes`` and ``zsze`` are 0 where there are no zones."""
+    """The short way of one namespace. Limits are 0 for what has to take the long way; ``zsze`` is 0 where there are no zones."""
 
     def __init__(
         self,
@@ -36,7 +36,8 @@ class PureMover:
         nsid: int,
         block_bytes: int,
         nsze: int,
-        max_transfer_bytes: int,
+        max_read_bytes: int,
+        max_write_bytes: int,
         max_append_bytes: int,
         zsze: int,
     ) -> None:
@@ -45,7 +46,8 @@ class PureMover:
         self._nsid = nsid
         self._block_bytes = block_bytes
         self._nsze = nsze
-        self._max_transfer_bytes = max_transfer_bytes
+        self._max_read_bytes = max_read_bytes
+        self._max_write_bytes = max_write_bytes
         self._max_append_bytes = max_append_bytes
         self._zsze = zsze
 
@@ -70,7 +72,7 @@ class PureMover:
         if opcode == ZONE_APPEND:
             if len_bytes > self._max_append_bytes or slba % self._zsze:
                 return None
-        elif len_bytes > self._max_transfer_bytes:
+        elif len_bytes > (self._max_read_bytes if opcode == READ else self._max_write_bytes):
             return None
         addr = int(ffi.cast("uintptr_t", owner))
         entry = NVME_URING_CMD.pack(

@@ -76,6 +76,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         self._zone_counters = zone_counters
         self._limiter = limiter
         short = limiter is None and geometry.nothing_beside
+        writes = short and geometry.guard.why_not is None
         zoned = geometry.zoned
         self._book = book or (ZoneBook(self, geometry) if zoned else None)
         self._zones = Zones(self, self._book) if self._book else None
@@ -87,7 +88,8 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
             geometry.block_bytes,
             geometry.namespace.nsze,
             geometry.max_transfer_bytes if short else 0,
-            self.max_append_bytes if short and zoned else 0,
+            geometry.max_transfer_bytes if writes else 0,
+            self.max_append_bytes if writes and zoned else 0,
             zoned.zsze if zoned else 0,
         ).launch
 
@@ -147,6 +149,17 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
     def identify_zoned(self) -> IdentifyZonedNamespace | None:
         """The zoned namespace's identify structure, None of a conventional namespace."""
         return self._geometry.zoned
+
+    @property
+    def why_not_writable(self) -> str | None:
+        """Why commands that may change something are refused, as found when it was opened: ``readonly=True``, or who uses the
+        block device. None where they are not refused."""
+        return self._geometry.guard.why_not
+
+    def check_writable(self) -> None:
+        """Look anew who uses the block device, which takes some 200 us, and raise what a command that writes would raise:
+        ReadOnlyError, NamespaceInUseError."""
+        self._geometry.guard.look_again("what is to be done")
 
     def __repr__(self) -> str:
         kind = "zoned" if self.zoned else "conventional"
@@ -238,8 +251,12 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
 
         The length is checked for Identify, Get Log Page and the specification's features; :attr:`admin` has these with types.
+
+        Where the namespace was opened with readonly=True, only Identify, Get Log Page, Get Features and Get LBA Status are taken.
+        What can destroy data (Format NVM, Sanitize, Security Send, namespace and capacity management, vendor specific commands)
+        is refused while any namespace of the NVM subsystem is in use, but with ``force=True``.
         """
-        return await submit_admin(self._admin, command, data, into)
+        return await submit_admin(self._admin, self._geometry.guard, command, data, into)
 
     async def _complete(self, command: Command, span: Memory = NOTHING) -> Completion:
         self._io.check_usable()
@@ -257,7 +274,11 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
     def _failure(self, res: int, command: Command) -> Exception:
         """What to raise for a command that ended with anything but 0."""
-        return self._io.os_error(res) if res < 0 else nvme_error(Status(res), f"{describe(command)} on {self.target}")
+        return (
+            self._io.os_error(res, command)
+            if res < 0
+            else nvme_error(Status(res), f"{describe(command)} on {self.target}")
+        )
 
     def _check_usable(self) -> None:
         self._io.check_usable()

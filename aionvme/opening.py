@@ -8,9 +8,11 @@ from typing import SupportsIndex, cast
 from aionvme.admin_commands import submit_admin
 from aionvme.buffers import BufferPool
 from aionvme.controller import Controller
+from aionvme.driver.permission import Access
 from aionvme.entering import Entering
 from aionvme.errors import NvmeError
 from aionvme.geometry import Geometry, block_bytes, max_transfer
+from aionvme.guard import Guard
 from aionvme.namespace import Namespace
 from aionvme.nvme.identify import IdentifyNamespace
 from aionvme.nvme.opcodes import CommandSetIdentifier
@@ -28,6 +30,8 @@ def open_namespace(
     depth: SupportsIndex = 64,
     sqpoll: bool = False,
     trace: PathName | None = None,
+    readonly: bool = False,
+    force: bool = False,
 ) -> AbstractAsyncContextManager[Namespace]:
     """Open a namespace for the running event loop, asyncio's or trio's; leaving the context closes it.
 
@@ -40,21 +44,36 @@ def open_namespace(
     :data:`aionvme.TRACE` for each I/O command; admin commands are not traced. A traced command costs some microseconds more, and
     those of arrays are submitted one by one.
 
+    With ``readonly`` whatever may change something raises ReadOnlyError, and the device node need only be readable. Otherwise the
+    use of the namespace's block device is looked at, once, now: where it or one of its partitions is mounted, swap space, part of
+    another device, or held exclusively, the namespace opens, and whatever may change something raises NamespaceInUseError, which
+    names the user. ``force`` allows it. What is rare and destroys much looks again: a deallocation, zone management of all zones
+    at once, ``replay``, ``ZoneLog.create``, and admin commands such as Format NVM; and so does :meth:`Namespace.check_writable`.
+
+    A user without CAP_SYS_ADMIN needs Linux 6.2 and permission on the namespace's node, the controller's is not needed; what the
+    kernel keeps from such users (vendor specific commands, most admin commands) raises PermissionError, which names its rule.
+
     Leaving waits for the commands in flight, whatever the reason. Raises UsageError where target or arguments make no sense or
     the named queue cannot be had, OSError where the kernel refuses, NvmeError where the controller does not identify itself.
     """
-    return _NamespaceOpening(target, queue, depth, sqpoll, trace)
+    return _NamespaceOpening(target, queue, depth, sqpoll, trace, readonly, force)
 
 
-def open_controller(target: Target) -> AbstractAsyncContextManager[Controller]:
+def open_controller(
+    target: Target, *, readonly: bool = False, force: bool = False
+) -> AbstractAsyncContextManager[Controller]:
     """Open a controller for admin commands, for the running event loop; leaving the context closes it.
 
     ``target`` is the controller's character device (``/dev/nvme0``); or that of a namespace (``/dev/ng0n1``) or the spec of an
     emulated one, whose controller this is then. An open namespace has the same as ``ns.admin``.
 
+    With ``readonly`` only Identify, Get Log Page, Get Features and Get LBA Status are taken. What can destroy data (Format NVM,
+    Sanitize, Security Send, namespace and capacity management, vendor specific commands) raises NamespaceInUseError while the
+    block device of any namespace of the NVM subsystem is in use, unless with ``force``.
+
     Leaving waits for the commands in flight. Raises as :func:`open_namespace`.
     """
-    return _ControllerOpening(target, _use("open_controller", "controller"))
+    return _ControllerOpening(target, readonly, force)
 
 
 def _use(function: str, name: str) -> str:
@@ -63,11 +82,20 @@ def _use(function: str, name: str) -> str:
 
 class _NamespaceOpening(Entering[Namespace]):
     def __init__(
-        self, target: Target, queue: QueueChoice, depth: SupportsIndex, sqpoll: bool, trace: PathName | None
+        self,
+        target: Target,
+        queue: QueueChoice,
+        depth: SupportsIndex,
+        sqpoll: bool,
+        trace: PathName | None,
+        readonly: bool,
+        force: bool,
     ) -> None:
         super().__init__(target, _use("open", "ns"))
-        self._arguments = (target, queue, depth, sqpoll)
+        self._arguments = (target, queue, depth, sqpoll, readonly)
         self._trace = trace
+        self._readonly = readonly
+        self._force = force
 
     async def _enter(self) -> Namespace:
         recording = None if self._trace is None else _Recording(self._trace)
@@ -75,11 +103,19 @@ class _NamespaceOpening(Entering[Namespace]):
         if recording:
             self._undo.callback(recording.save)  # when all else has been closed
         self._undo.callback(attachment.close)
+        target, device = attachment.target, attachment.device
         queue = recording.around(attachment.io) if recording else attachment.io
-        io = self._drive(queue, attachment.target, attachment.io_gone)
-        admin = self._drive(attachment.admin, f"the controller of {attachment.target}", attachment.admin_gone)
-        controller = await Controller.ask(f"the controller of {attachment.target}", partial(submit_admin, admin))
-        geometry = await _geometry(controller, attachment)
+        io = self._drive(queue, target, attachment.io_gone, Access(readonly=self._readonly))
+        admin = self._drive(attachment.admin, f"the controller of {target}", attachment.admin_gone, Access(admin=True))
+        guard = Guard(
+            target,
+            block_name=device.block_name if device else None,
+            owner=device.owner if device else None,
+            readonly=self._readonly,
+            force=self._force,
+        )
+        controller = await Controller.ask(f"the controller of {target}", partial(submit_admin, admin, guard))
+        geometry = await _geometry(controller, attachment, guard)
         pool = BufferPool(attachment.io.register, attachment.io.unregister, attachment.chunk_bytes)
         ns = Namespace(
             attachment.target, geometry, attachment.path, pool, io, admin, zone_counters=attachment.zone_counters
@@ -92,11 +128,17 @@ class _NamespaceOpening(Entering[Namespace]):
 
 
 class _ControllerOpening(Entering[Controller]):
+    def __init__(self, target: Target, readonly: bool, force: bool) -> None:
+        super().__init__(target, _use("open_controller", "controller"))
+        self._readonly = readonly
+        self._force = force
+
     async def _enter(self) -> Controller:
         attachment = attach_controller(self._named)
         self._undo.callback(attachment.close)
-        driver = self._drive(attachment.admin, attachment.target, attachment.is_gone)
-        return await Controller.ask(attachment.target, partial(submit_admin, driver))
+        driver = self._drive(attachment.admin, attachment.target, attachment.is_gone, Access(admin=True))
+        guard = Guard(attachment.target, owner=attachment.owner, readonly=self._readonly, force=self._force)
+        return await Controller.ask(attachment.target, partial(submit_admin, driver, guard))
 
 
 class _Recording:
@@ -126,7 +168,7 @@ class _Recording:
             save_trace(self._recorder.trace(geometry.block_bytes, zsze), self._file)
 
 
-async def _geometry(controller: Controller, attachment: Attachment) -> Geometry:
+async def _geometry(controller: Controller, attachment: Attachment, guard: Guard) -> Geometry:
     nsid = attachment.nsid
     namespace = await controller.identify_namespace(nsid)
     protection = await _protection(controller, nsid, namespace)
@@ -144,6 +186,7 @@ async def _geometry(controller: Controller, attachment: Attachment) -> Geometry:
         zoned,
         transfer,
         append,
+        guard,
         attachment.segments,
         protection,
         attachment.no_metadata,

@@ -9,6 +9,7 @@ from aionvme.driver.request import Submission
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.nvme.command import Command, DataPointers, encode, normalized
+from aionvme.nvme.effects import destroys_much, only_reads
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction
 from aionvme.queues.attach import SEGMENTS
@@ -69,13 +70,27 @@ def metadata_of(command: Command, metadata: Buffer | None) -> Span:
     return span_of(metadata, writable=bool(direction(command.opcode) & Direction.CONTROLLER_TO_HOST))
 
 
+def refuse_writing(command: Command, geometry: Geometry, what: str = "") -> None:
+    """Raise ReadOnlyError or NamespaceInUseError where an I/O command may change something, and nothing may be changed.
+
+    ``what`` is the command in words, where :func:`describe` would not do.
+    """
+    if only_reads(command.opcode):
+        return
+    if geometry.guard.why_not is not None:
+        raise geometry.guard.error(what or describe(command))
+    if destroys_much(command):
+        geometry.guard.look_again(what or describe(command))
+
+
 def prepare_io(
     command: Command, span: Memory, geometry: Geometry, pool: BufferPool, metadata: Span = NOTHING
 ) -> Submission:
-    """An I/O command ready for its queue. Raises UsageError where command and buffers do not agree.
+    """An I/O command ready for its queue. Raises UsageError where command and buffers do not agree, or it is refused.
 
     Without its metadata no command leaves that has any: the controller would move it to or from address 0.
     """
+    refuse_writing(command, geometry)
     needed = geometry.data_len(command)
     if needed is not None and span.len_bytes != needed:
         raise UsageError(_disagreement(describe(command), needed, span))

@@ -28,7 +28,7 @@ from aionvme.nvme.command import (
 from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.nvme.protection import PRACT
 from aionvme.nvme.transfer import MOVES_BLOCKS, Direction, direction
-from aionvme.prepare import describe
+from aionvme.prepare import describe, refuse_writing
 from aionvme.protecting import by_the_controller
 from aionvme.queues.batch import Batch, Column
 
@@ -51,6 +51,7 @@ def blocks_batch(
     opcode: NvmOpcode, slba: ArrayLike, nlb: ArrayLike, span: Span, geometry: Geometry, pool: BufferPool
 ) -> Batch:
     """Reads, writes or appends of ``nlb`` blocks each, whose data is one after the other in the buffer."""
+    refuse_writing(Command(opcode), geometry, f"an array of {opcode.name}")
     first = unsigned("slba", slba)
     n = first.size
     # A plain number stays one: as an array it would cost as much as a dozen commands.
@@ -149,6 +150,9 @@ def rows_batch(rows: NDArray[np.void], span: Span, geometry: Geometry, pool: Buf
     offset, data_len = rows["offset"], rows["data_len"].astype(np.uint64)
     for code in np.unique(rows["opcode"]):
         mask = rows["opcode"] == code
+        # Dwords of all of them together: whether one deallocates or selects all zones.
+        together = {name: int(np.bitwise_or.reduce(rows[name][mask])) for name in ("cdw11", "cdw13")}
+        refuse_writing(Command(int(code), **together), geometry, f"an array with opcode {code:#04x}")
         _check_lengths(int(code), rows[mask], geometry)
     if (offset > span.len_bytes).any() or (data_len > span.len_bytes - np.minimum(offset, span.len_bytes)).any():
         raise UsageError(f"a command's data ends beyond the buffer of {span.len_bytes} bytes")

@@ -24,6 +24,7 @@ from aionvme.nvme.zones import (
     parse_extended_report,
     parse_report,
 )
+from aionvme.prepare import refuse_writing
 from aionvme.protecting import Protection, Transfer, plan
 from aionvme.vectored import Data, Memory, memory_of
 from aionvme.zones.book import ZoneBook
@@ -256,6 +257,7 @@ class ZoneCommands(ABC):
 
     async def _change_zones(self, command: Command, zslba: int | None, span: Memory = NOTHING) -> None:
         """Carry out a command that changes a zone, or all of them, past what their objects know."""
+        refuse_writing(command, self._geometry)
         try:
             await self._complete(command, span)
         finally:

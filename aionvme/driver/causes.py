@@ -5,7 +5,9 @@ import os
 from collections.abc import Callable
 from types import MappingProxyType
 
+from aionvme.driver.permission import Access, rule_against
 from aionvme.errors import CommandAbortedError, DeviceGoneError, os_error
+from aionvme.nvme.command import Command
 from aionvme.nvme.status import Status
 
 CQE_CAUSES = MappingProxyType(
@@ -18,14 +20,15 @@ CQE_CAUSES = MappingProxyType(
         "controller that was being reset, and was not sent",
         errno.ENOTTY: "an admin command needs the controller's device node, an I/O command the namespace's",
         errno.EOPNOTSUPP: "this device takes no passthrough commands through io_uring: that needs Linux 5.19, polling 6.1",
-        errno.EACCES: "not allowed to this user: unprivileged passthrough needs Linux 6.2 and permission to write to the device",
-        errno.EPERM: "not allowed to this user, or forbidden by a security module",
         errno.ENODEV: "the device is gone",
         errno.ENXIO: "the device is gone",
         errno.ENOMEM: "not enough memory that may be locked or mapped",
     }
 )
 
+
+Presence = Callable[[], bool]
+"""Whether a device has been removed."""
 
 GIVEN_UP = frozenset((errno.EINTR, errno.EIO))
 """What a command ends with that the kernel has given up."""
@@ -34,17 +37,19 @@ OF_WHAT_IS_GONE = GIVEN_UP | {errno.EINVAL}
 """What a command may end with as its device is removed. EINVAL is that of a namespace to which no path leads any more."""
 
 
-def command_error(number: int, target: str, is_gone: Callable[[], bool]) -> OSError:
-    """The exception of a command that the operating system ended, with its likely cause.
+def command_error(res: int, command: Command, target: str, access: Access, is_gone: Presence) -> OSError:
+    """The exception of a command that the operating system ended with a negative ``res``, with its likely cause.
 
     ``is_gone`` is asked where the errno may be that of a device that has been removed, but does not say so.
     """
-    doing = f"a command to {target}"
+    number, doing = -res, f"a command to {target}"
     if number in OF_WHAT_IS_GONE and is_gone():
         return DeviceGoneError(number, f"{os.strerror(number)}, {doing}: the device is gone")
-    if number not in GIVEN_UP:
-        return os_error(number, doing, CQE_CAUSES)
-    return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {CQE_CAUSES[number]}")
+    if number in GIVEN_UP:
+        return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {CQE_CAUSES[number]}")
+    if number in (errno.EACCES, errno.EPERM):
+        return os_error(number, doing, {number: rule_against(command, access)})
+    return os_error(number, doing, CQE_CAUSES)
 
 
 def note_failure(cancellation: BaseException, res: int) -> None:

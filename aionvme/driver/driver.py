@@ -9,20 +9,21 @@ import errno
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
 from aionvme.driver import hosts, process
-from aionvme.driver.causes import command_error, note_failure
+from aionvme.driver.causes import Presence, command_error, note_failure
 from aionvme.driver.fast import IN_C, Flight, InFlight
 from aionvme.driver.limiter import Limiter
+from aionvme.driver.permission import FULL_ACCESS, Access
 from aionvme.driver.places import Places
 from aionvme.driver.request import Group, Submission, Waiter
 from aionvme.driver.state import RUNNING, State
 from aionvme.errors import ClosedError, UsageError, WrongLoopError, os_error
 from aionvme.latency import Latencies
-from aionvme.nvme.command import TIMEOUT_MS_OFFSET, data_len_of
+from aionvme.nvme.command import TIMEOUT_MS_OFFSET, Command, data_len_of, decode
 from aionvme.nvme.status import Completion, Status
 from aionvme.queues.base import Queue
 from aionvme.queues.batch import Batch
@@ -41,11 +42,14 @@ controller that does not reset after as long again; past that nothing is going t
 class Driver:
     """One queue on one event loop."""
 
-    def __init__(self, queue: Queue, target: str, is_gone: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, queue: Queue, target: str, is_gone: Presence = lambda: False, access: Access = FULL_ACCESS
+    ) -> None:
         """Take over ``queue`` and bind it to the running loop; ``target`` names the device, which ``is_gone`` asks for."""
         self.queue = queue
         self._is_gone = is_gone
         self._target = target
+        self._access = access
         self._state = State.OPEN
         self._thread = threading.get_ident()
         self._host = hosts.bind(self._turn, queue.fileno(), self._no_turn_due)
@@ -72,9 +76,9 @@ class Driver:
         await self._host.checkpoint_if_cancelled()
         group = group or Group(limiter)
         flights = await self._carry_out(group, submissions, heedless=False)
-        for flight in flights:
+        for flight, submission in zip(flights, submissions, strict=False):
             if flight.res < 0:
-                raise self.os_error(flight.res)
+                raise self.os_error(flight.res, decode(submission.entry)[0])
         if len(flights) < len(submissions) and not group.failed:
             self.check_usable()  # it closed while we waited for a place
         return [Completion(Status(flight.res), flight.value) for flight in flights]
@@ -99,9 +103,9 @@ class Driver:
             self.check_usable()
             await self._host.checkpoint_if_cancelled()  # on trio the wait does not raise
 
-    def os_error(self, res: int) -> OSError:
+    def os_error(self, res: int, command: Command) -> OSError:
         """The error of a command that the operating system ended, with its likely cause."""
-        return command_error(-res, self._target, self._is_gone)
+        return command_error(res, command, self._target, self._access, self._is_gone)
 
     async def _carry_out(self, group: Group, submissions: Iterable[Submission], *, heedless: bool) -> list[Flight]:
         """Submit one after the other until one has failed, or ``heedless`` all, and wait until they have completed."""
@@ -395,6 +399,4 @@ class Driver:
 
     def end_waits_in_child(self) -> None:
         """End the waits of tasks that the child has inherited, where their loop can still run them."""
-        self._end_waits(
-            ClosedError(f"{self._target} is {self._state.value}: the parent's commands are not the child's")
-        )
+        self._end_waits(ClosedError(f"{self._target} is {self._state.value}: its commands are not the child's"))

@@ -83,10 +83,10 @@ class ZoneLog:
         """Make a log of some zones, all of the namespace's by default. They are reset: what they held is gone.
 
         ``width`` zones are written to side by side, with ``in_flight`` appends under way in all. The room of ``spare`` zones is
-        kept for reclaiming, which needs that of one where the others may be full. With ``fua`` each append goes past the
-        device's volatile cache.
+        kept for reclaiming, which needs that of one where the others may be full. ``fua``: past the device's volatile cache.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
+        ns.check_writable()
         await side_by_side(log._in_flight, (zone.zone.reset for zone in log._space.zones.values()))
         log._space.begin()
         return log

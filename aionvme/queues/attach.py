@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme._core import lib
-from aionvme.devices import GenericDevice, find, find_controller, presence
+from aionvme.devices import GenericDevice, controller_folder, find, find_controller, presence
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.device import NSID
 from aionvme.errors import UsageError
 from aionvme.queues.base import Queue, QueueKind
 from aionvme.queues.emulated import EmulatedQueue
+from aionvme.queues.ioctl import IoctlQueue
 from aionvme.queues.polled import PolledQueue, why_auto_does_not_poll, why_not_polled
 from aionvme.queues.raw import PAGE_SIZE, ProposedRawQueue, open_raw_queue, why_not_raw
 from aionvme.queues.ring import RingQueue
@@ -79,6 +80,8 @@ class Attachment:
     """Most pieces of memory that the device takes for one vectored command, None where that is not limited."""
     no_metadata: str
     """Why a command cannot have a buffer of metadata, empty where it can."""
+    device: GenericDevice | None
+    """None of an emulated namespace."""
     zone_counters: Callable[[], NDArray[np.void]] | None
     """What happened to each zone (:data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS`), None where nothing counts it."""
     io_gone: Callable[[], bool]
@@ -89,8 +92,11 @@ class Attachment:
     """Releases everything: queues that nobody has closed, and what is under them."""
 
 
-def attach(target: Target, choice: QueueChoice, depth: SupportsIndex, sqpoll: bool = False) -> Attachment:
-    """Open a target: an emulator spec (``emu:zns?...``) or the path of an NVMe generic device.
+def attach(
+    target: Target, choice: QueueChoice, depth: SupportsIndex, sqpoll: bool = False, readonly: bool = False
+) -> Attachment:
+    """Open a target: an emulator spec (``emu:zns?...``) or the path of an NVMe generic device, ``readonly`` its node only for
+    reading.
 
     Raises UsageError where the target or the arguments are not usable, OSError where the kernel refuses.
     """
@@ -106,7 +112,7 @@ def attach(target: Target, choice: QueueChoice, depth: SupportsIndex, sqpoll: bo
                 f"sqpoll=True: {name} is served in this process, and no thread of the kernel's has to do with it"
             )
         return _attach_emulated(name, choice, depth)
-    return _attach_device(find(Path(name)), choice, depth, bool(sqpoll))
+    return _attach_device(find(Path(name)), choice, depth, bool(sqpoll), readonly=readonly)
 
 
 @dataclass(frozen=True)
@@ -116,12 +122,15 @@ class ControllerAttachment:
     target: str
     admin: Queue
     is_gone: Callable[[], bool]
+    owner: Path | None
+    """The controller in sysfs, None of an emulated one."""
     close: Callable[[], None]
 
 
 def attach_controller(target: Target) -> ControllerAttachment:
     """Open a controller: by the path of its character device or a namespace's, or an emulator spec. Raises as :func:`attach`."""
     name = _name(target)
+    owner = None
     with ExitStack() as undo:
         if name.startswith("emu:"):
             device = Device(parse_spec(name))
@@ -131,11 +140,13 @@ def attach_controller(target: Target) -> ControllerAttachment:
         else:
             controller = find_controller(Path(name))
             name = str(controller)
-            fd = _open(controller, undo)
+            owner = controller_folder(controller)
+            fd = _open(controller, readonly=True)  # the kernel makes no difference
+            undo.callback(os.close, fd)
             admin = RingQueue(fd, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
             is_gone = presence(fd)
         undo.callback(admin.close)
-        return ControllerAttachment(name, admin, is_gone, undo.pop_all().close)
+        return ControllerAttachment(name, admin, is_gone, owner, undo.pop_all().close)
 
 
 def _name(target: Target) -> str:
@@ -168,6 +179,7 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         chunk_bytes=REGISTERED_MAX_BYTES,
         segments=None,
         no_metadata="emulated namespaces have none",
+        device=None,
         zone_counters=device.zone_counters if device.spec.zoned else None,
         io_gone=_never,
         admin_gone=_never,
@@ -175,26 +187,21 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
     )
 
 
-def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int, sqpoll: bool) -> Attachment:
+def _attach_device(
+    device: GenericDevice, choice: QueueChoice, depth: int, sqpoll: bool, *, readonly: bool
+) -> Attachment:
     if choice == "emulated":
         raise UsageError(
             f"queue='emulated': {device.path} is a real device; an emulated one is opened as 'emu:zns' or 'emu:nvm'"
         )
     with ExitStack() as undo:
-        fd = _open(device.path, undo)
-        controller = _open(device.controller, undo)
-        admin = RingQueue(controller, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
-        undo.callback(admin.close)
+        fd = _open(device.path, readonly=readonly)
+        undo.callback(os.close, fd)
+        admin, admin_gone = _open_admin(device, fd, undo)
         io, why_not = _open_queue(device, fd, choice, depth, sqpoll)
         undo.callback(io.close)
         nsid = _nsid(fd, device.path)
-        undo.pop_all()
-
-    def close() -> None:
-        io.close()
-        admin.close()
-        os.close(fd)
-        os.close(controller)
+        close = undo.pop_all().close
 
     max_transfer_bytes, chunk_bytes = _limits(device, io)
     return Attachment(
@@ -207,9 +214,10 @@ def _attach_device(device: GenericDevice, choice: QueueChoice, depth: int, sqpol
         chunk_bytes=chunk_bytes,
         segments=_segments(device),
         no_metadata=_no_metadata(device),
+        device=device,
         zone_counters=None,
         io_gone=presence(fd),
-        admin_gone=presence(controller),
+        admin_gone=admin_gone,
         close=close,
     )
 
@@ -218,17 +226,32 @@ def _never() -> bool:
     return False
 
 
-def _open(path: Path, undo: ExitStack) -> int:
+def _open(path: Path, *, readonly: bool) -> int:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
     except PermissionError as error:
-        raise PermissionError(
-            error.errno,
-            "not allowed to open it for reading and writing: run as root, or give this user the device node",
-            str(path),
-        ) from None
-    undo.callback(os.close, fd)
-    return fd
+        if readonly:
+            why = "not allowed to open it for reading"
+        elif os.access(path, os.R_OK, effective_ids=True):
+            why = "not allowed to open it for writing: pass readonly=True to read"
+        else:
+            why = "not allowed to open it for reading and writing"
+        remedy = f"run as root, or give this user the device node (setfacl -m u:{os.geteuid()}:rw {path})"
+        raise PermissionError(error.errno, f"{why}; {remedy}", str(path)) from None
+
+
+def _open_admin(device: GenericDevice, fd: int, undo: ExitStack) -> tuple[Queue, Callable[[], bool]]:
+    """The queue of the controller's commands, a ring on its node or where this process may not have that, the namespace's; and
+    what tells whether the device behind it has been removed."""
+    try:
+        # The kernel makes no difference here between a node open for reading or for writing.
+        controller = os.open(device.controller, os.O_RDONLY | os.O_CLOEXEC)
+    except (PermissionError, FileNotFoundError):
+        return IoctlQueue(fd, depth=ADMIN_DEPTH), presence(fd)
+    undo.callback(os.close, controller)
+    admin = RingQueue(controller, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
+    undo.callback(admin.close)
+    return admin, presence(controller)
 
 
 def _nsid(fd: int, path: Path) -> int:

@@ -14,6 +14,7 @@ from aionvme.driver.limiter import Limiter
 from aionvme.driver.request import Group
 from aionvme.errors import AionvmeError, UsageError
 from aionvme.namespace import Namespace
+from aionvme.nvme.effects import only_reads
 from aionvme.nvme.opcodes import NvmOpcode, ZoneSendAction
 from aionvme.nvme.transfer import Direction, direction
 from aionvme.prepare import prepare_io
@@ -67,6 +68,8 @@ async def replay(trace: Trace, ns: Namespace, *, speed: float | None = 1.0) -> T
         )
     block_bytes = ns._geometry.block_bytes
     check_fits(rows, ns)
+    if not all(map(only_reads, np.unique(rows["opcode"]).tolist())):
+        ns.check_writable()
     if type(ns._io.queue) is WatchedQueue:
         raise UsageError(f"a trace is being replayed on {ns.target} already: its times would be the other's")
     by_time = np.argsort(rows["submit_ns"], kind="stable")

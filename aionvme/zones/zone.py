@@ -96,7 +96,7 @@ class Zone:
         Appends of many tasks are in flight together.
         """
         record = self._record
-        nlb = self._blocks_in(data)
+        nlb = self._blocks_to_write(data)
         record.ours = True
         if not record.known:
             await self._book.find_out(record)
@@ -132,7 +132,7 @@ class Zone:
         area: :meth:`write_zrwa`.
         """
         record = self._record
-        nlb = self._blocks_in(data)
+        nlb = self._blocks_to_write(data)
         record.ours = True
         if record.known:
             self._check_room(nlb)
@@ -185,6 +185,7 @@ class Zone:
 
         With ``zrwa`` it gets a random write area, if it is empty and the namespace has one left (Technical Proposal 4076).
         """
+        self._check_writable("opening")
         await self._book.resources.admit(self._record)
         try:
             await self._change(lambda zslba: self._commands.open_zone(zslba, zrwa=zrwa), ZoneState.EXPLICITLY_OPENED)
@@ -196,6 +197,7 @@ class Zone:
     @asynccontextmanager
     async def opened(self, *, zrwa: bool = False) -> AsyncIterator["Zone"]:
         """Keep it open inside of the context; the last of those who do closes it. ``zrwa`` is as for :meth:`open`."""
+        self._check_writable("opening")
         self._record.openers += 1
         try:
             await self.open(zrwa=zrwa)
@@ -214,7 +216,7 @@ class Zone:
         """
         record = self._record
         slba = index(slba)
-        self._check_range(slba, self._blocks_in(data))
+        self._check_range(slba, self._blocks_to_write(data))
         record.ours = True
         await self._book.resources.admit(record)
         try:
@@ -235,6 +237,7 @@ class Zone:
         flush granularity, ZRWAFG."""
         nlb = index(nlb)
         record = self._record
+        self._check_writable("a flush")
         try:
             async with record.gate.alone():
                 if not record.known:
@@ -259,6 +262,7 @@ class Zone:
 
     async def set_extension(self, data: Buffer) -> None:
         """Give it a descriptor extension while it is empty, which makes it closed; a reset takes it away."""
+        self._check_writable("a descriptor extension")
         await self._book.resources.admit_active(self._record)
         try:
             await self._change(
@@ -300,6 +304,7 @@ class Zone:
 
     async def _change(self, command: Callable[[int], Awaitable[None]], zs: ZoneState) -> None:
         record = self._record
+        self._check_writable("a change")
         record.ours = True
         try:
             async with record.gate.alone():
@@ -336,5 +341,12 @@ class Zone:
                 f"{nlb} blocks at LBA {slba:#x} are not all of the zone's, {zslba:#x} to {zslba + zsze - 1:#x}"
             )
 
-    def _blocks_in(self, data: Data) -> int:
+    def _check_writable(self, what: str) -> None:
+        """Refuse what a read-only namespace does not take before anything is waited for, or somebody else's zone closed."""
+        guard = self._book.geometry.guard
+        if guard.why_not is not None:
+            raise guard.error(f"{what} of the zone at {self._record.zslba:#x}")
+
+    def _blocks_to_write(self, data: Data) -> int:
+        self._check_writable("a write")
         return self._book.geometry.blocks_in(memory_of(data, writable=False).len_bytes)

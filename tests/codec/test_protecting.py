@@ -9,6 +9,7 @@ import pytest
 from aionvme.buffers import BufferPool, span_of
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
+from aionvme.guard import Guard
 from aionvme.nvme import nvm, zoned
 from aionvme.nvme.identify import IDENTIFY_CONTROLLER, IDENTIFY_NAMESPACE, IdentifyController, IdentifyNamespace
 from aionvme.nvme.protection import ProtectionFormat
@@ -31,7 +32,7 @@ def geometry(type_: int, ms: int = 8, *, extended: bool = False, no_metadata: st
     assert namespace.dps == type_
     protection = ProtectionFormat.of(type_, ms, **form)
     controller = IdentifyController.parse(np.zeros((), IDENTIFY_CONTROLLER).tobytes())
-    return Geometry(1, controller, namespace, None, 1 << 17, 1 << 17, None, protection, no_metadata)
+    return Geometry(1, controller, namespace, None, 1 << 17, 1 << 17, Guard("it"), None, protection, no_metadata)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ async def test_completions(nops: Callable[[int], NopQueue], open_driver: OpenDri
     [
         (errno.EINTR, CommandAbortedError, "the controller was reset, or the command timed out"),
         (errno.EIO, CommandAbortedError, "without having sent it"),
-        (errno.EACCES, PermissionError, "unprivileged passthrough needs Linux 6.2"),
+        (errno.EACCES, PermissionError, "CAP_SYS_ADMIN"),
         (errno.EPERM, PermissionError, "a security module"),
         (errno.ENODEV, DeviceGoneError, "the device is gone"),
         (errno.ENXIO, DeviceGoneError, "the device is gone"),

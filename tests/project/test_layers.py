@@ -21,9 +21,9 @@ LAYERS = [
         "aionvme.latency",
         "aionvme.trace",
     },
-    {"aionvme.emulator", "aionvme.devices"},
+    {"aionvme.emulator", "aionvme.devices", "aionvme.in_use"},
     {"aionvme.queues"},
-    {"aionvme.driver", "aionvme.buffers", "aionvme.vectored", "aionvme.geometry"},
+    {"aionvme.driver", "aionvme.buffers", "aionvme.vectored", "aionvme.guard", "aionvme.geometry"},
     {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.protecting", "aionvme.mover", "aionvme.zones"},
     {
         "aionvme.admin_commands",
