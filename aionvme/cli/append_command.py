@@ -17,7 +17,7 @@ from rich.text import Text
 
 from aionvme.cli import CommandLineError
 from aionvme.cli.appending import Appending, Piece
-from aionvme.cli.arguments import add_form, add_target, size_in_bytes, zone_number
+from aionvme.cli.arguments import add_force, add_form, add_target, size_in_bytes, zone_number
 from aionvme.cli.render import Answer, plural, size
 from aionvme.cli.streams import write_text
 from aionvme.cli.zone_rows import check_numbers
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=size_in_bytes, metavar="SIZE", help="most data of one command; default, the most that one takes"
     )
     parser.add_argument("--pad", action="store_true", help="fill the last block with zeroes")
+    add_force(parser)
 
 
 def run(arguments: argparse.Namespace) -> Answer:
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> Answer:
 async def _append(arguments: argparse.Namespace) -> Answer:
     placed: list[Piece] = []
     tell = placed.append if arguments.json else _print
-    async with open_namespace(arguments.target) as ns:
+    async with open_namespace(arguments.target, force=arguments.force) as ns:
+        ns.check_writable()
         check_numbers(ns, [arguments.zone])
         len_bytes = arguments.size or ns.max_append_bytes
         if len_bytes % ns.lba_size or len_bytes > ns.max_append_bytes:

@@ -24,6 +24,13 @@ def add_form(parser: argparse.ArgumentParser, *, csv: str | None = None) -> "arg
     return form
 
 
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """``--force``, of what writes."""
+    parser.add_argument(
+        "--force", action="store_true", help="even while the namespace is in use: mounted, swap, part of another device"
+    )
+
+
 def size_in_bytes(text: str) -> int:
     """A size that is not 0."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 from aionvme.cli.arguments import add_form, add_target
 from aionvme.cli.health import health, health_rows
 from aionvme.cli.render import Answer, facts, plural, section, sections, size
+from aionvme.doctor import one_line
 from aionvme.errors import NvmeError
 from aionvme.namespace import Namespace
 from aionvme.nvme.opcodes import ZoneState
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
 
 async def _ask(target: str) -> dict[str, Any]:
-    async with open_namespace(target) as ns:
+    async with open_namespace(target, readonly=True) as ns:
         smart, smart_error = await _smart(ns)
         identity, controller = ns.identify, ns.controller
         return {
@@ -100,6 +101,8 @@ async def _smart(ns: Namespace) -> tuple[dict[str, Any] | None, str | None]:
         return health(await ns.admin.smart_log()), None
     except NvmeError as error:
         return None, f"the controller does not give its SMART log: {error.status.name}"
+    except PermissionError as error:  # which a user without privileges gets for every log page
+        return None, one_line(error)
 
 
 def _namespace_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aionvme.cli import CommandLineError
-from aionvme.cli.arguments import add_form, add_target, zone_number
+from aionvme.cli.arguments import add_force, add_form, add_target, zone_number
 from aionvme.cli.render import Answer, columns, plural, size, state_style
 from aionvme.cli.streams import readable
 from aionvme.cli.zone_rows import Change, all_zones, changes, check_numbers
@@ -55,7 +55,7 @@ LOSSES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What each of them takes."""
-    parser.usage = f"{parser.prog} TARGET (--zone N [N ...] | --all) [--yes] [--json]"
+    parser.usage = f"{parser.prog} TARGET (--zone N [N ...] | --all) [--yes] [--force] [--json]"
     add_target(parser)
     add_form(parser)
     which = parser.add_mutually_exclusive_group(required=True)
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--all", action="store_true", help="every zone in a state for it, by one command")
     parser.add_argument("--yes", action="store_true", help="whatever is lost by it")
+    add_force(parser)
 
 
 def run(arguments: argparse.Namespace) -> Answer:
@@ -74,7 +75,8 @@ def run(arguments: argparse.Namespace) -> Answer:
 async def _manage(arguments: argparse.Namespace) -> Answer:
     name: str = arguments.command
     zones: list[int] | None = None if arguments.all else list(dict.fromkeys(arguments.zone))
-    async with open_namespace(arguments.target) as ns:
+    async with open_namespace(arguments.target, force=arguments.force) as ns:
+        ns.check_writable()
         check_numbers(ns, zones or [])
         before = await all_zones(ns)
         loss = _loss(ns, name, before, zones)

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
 
 async def _read(target: str, lba: int, blocks: int) -> None:
-    async with open_namespace(target) as ns:
+    async with open_namespace(target, readonly=True) as ns:
         if lba + blocks > ns.nsze:
             raise CommandLineError(f"{blocks} blocks at LBA {lba:#x}: {target} has {ns.nsze:#x} blocks, counted from 0")
         end = lba + blocks

@@ -13,14 +13,14 @@ import numpy as np
 from rich.console import RenderableType
 
 from aionvme.cli import CommandLineError
-from aionvme.cli.arguments import add_form, add_target
+from aionvme.cli.arguments import add_force, add_form, add_target
 from aionvme.cli.bench.page import three
 from aionvme.cli.files import check_writable
 from aionvme.cli.render import Answer, columns, facts, section, sections
 from aionvme.cli.trace.kinds import kinds_of, succeeded
 from aionvme.cli.trace.summary import failure, latencies_of
 from aionvme.cli.trace_command import add_trace, read_trace
-from aionvme.errors import UsageError
+from aionvme.errors import NamespaceInUseError, UsageError
 from aionvme.opening import open_namespace
 from aionvme.queues.attach import DEPTH_MAX
 from aionvme.replaying.commands import CHANGES
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("--speed", type=_speed, default=1.0, metavar="X", help="times as fast as it was; default 1")
     pace.add_argument("--fast", action="store_true", help="as fast as the queue allows")
     parser.add_argument("--overwrite", action="store_true", help="allow commands that destroy what the namespace holds")
+    add_force(parser)
     parser.add_argument("--save", type=Path, metavar="NEW.npy", help="keep the new run's trace")
 
 
@@ -58,14 +59,15 @@ def _speed(text: str) -> float:
 def run(arguments: argparse.Namespace) -> Answer:
     """Answer the command."""
     trace = read_trace(arguments.trace)
-    if np.isin(trace["opcode"], CHANGES).any() and not arguments.overwrite:
+    changes = bool(np.isin(trace["opcode"], CHANGES).any())
+    if changes and not arguments.overwrite:
         raise CommandLineError(
             f"{arguments.trace} writes or manages zones, which destroys data: say so with --overwrite"
         )
     if arguments.save is not None:
         check_writable("--save", arguments.save)
     speed = None if arguments.fast else arguments.speed
-    replayed, queue = asyncio.run(_replay(trace, arguments.target, speed))
+    replayed, queue = asyncio.run(_replay(trace, arguments, speed, readonly=not changes))
     if arguments.save is not None:
         save_trace(replayed, trace_file(arguments.save))
     document = {
@@ -79,11 +81,15 @@ def run(arguments: argparse.Namespace) -> Answer:
     return Answer(document, _page(document), exit_status=1 if document["differing"] else 0)
 
 
-async def _replay(trace: Trace, target: str, speed: float | None) -> tuple[Trace, str]:
+async def _replay(
+    trace: Trace, arguments: argparse.Namespace, speed: float | None, *, readonly: bool
+) -> tuple[Trace, str]:
     depth = min(max(DEPTH, int(trace["in_flight"].max(initial=1))), DEPTH_MAX)
-    async with open_namespace(target, depth=depth) as ns:
+    async with open_namespace(arguments.target, depth=depth, readonly=readonly, force=arguments.force) as ns:
         try:
             return await replay(trace, ns, speed=speed), str(ns.queue)
+        except NamespaceInUseError:
+            raise
         except UsageError as error:
             raise CommandLineError(str(error)) from None
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
 async def _report(arguments: argparse.Namespace) -> Answer:
     first, most = (arguments.first or 0, arguments.count) if arguments.zone is None else (arguments.zone, 1)
-    async with open_namespace(arguments.target) as ns:
+    async with open_namespace(arguments.target, readonly=True) as ns:
         check_numbers(ns, [first])
         if arguments.extended and not _extension_bytes(ns):
             raise CommandLineError(f"--extended: the zones of {ns.target} have no descriptor extensions (zdes is 0)")

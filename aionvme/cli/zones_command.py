@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
 
 async def _answer(target: str, every: float | None) -> Answer:
-    async with open_namespace(target) as ns:
+    async with open_namespace(target, readonly=True) as ns:
         if every is not None:
             await watch(ns, Console(highlight=False), every)
         look = Look(ns, await all_zones(ns))

@@ -30,6 +30,12 @@ CQE_CAUSES = MappingProxyType(
 Presence = Callable[[], bool]
 """Whether a device has been removed."""
 
+
+def present() -> bool:
+    """It has not."""
+    return False
+
+
 GIVEN_UP = frozenset((errno.EINTR, errno.EIO))
 """What a command ends with that the kernel has given up."""
 

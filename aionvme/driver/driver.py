@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import chain
 
 from aionvme.driver import hosts, process
-from aionvme.driver.causes import Presence, command_error, note_failure
+from aionvme.driver.causes import Presence, command_error, note_failure, present
 from aionvme.driver.fast import IN_C, Flight, InFlight
 from aionvme.driver.limiter import Limiter
 from aionvme.driver.permission import FULL_ACCESS, Access
@@ -42,9 +42,7 @@ controller that does not reset after as long again; past that nothing is going t
 class Driver:
     """One queue on one event loop."""
 
-    def __init__(
-        self, queue: Queue, target: str, is_gone: Presence = lambda: False, access: Access = FULL_ACCESS
-    ) -> None:
+    def __init__(self, queue: Queue, target: str, is_gone: Presence = present, access: Access = FULL_ACCESS) -> None:
         """Take over ``queue`` and bind it to the running loop; ``target`` names the device, which ``is_gone`` asks for."""
         self.queue = queue
         self._is_gone = is_gone

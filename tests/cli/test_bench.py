@@ -304,9 +304,9 @@ def test_fewer_in_flight_than_asked(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert capsys.readouterr().out.count("depth 8: only 4 in flight") == 1
 
 
-def shallow(target: str, *, queue: Any, depth: int) -> AbstractAsyncContextManager[aionvme.Namespace]:
+def shallow(target: str, *, depth: int, **options: Any) -> AbstractAsyncContextManager[aionvme.Namespace]:
     """A device whose queue has little room."""
-    return aionvme.open(target, queue=queue, depth=min(depth, 4))
+    return aionvme.open(target, depth=min(depth, 4), **options)
 
 
 def test_a_sweep_that_breaks_off(
@@ -323,11 +323,11 @@ def test_a_sweep_that_breaks_off(
 
 
 @asynccontextmanager
-async def vanishing(target: str, *, queue: Any, depth: int) -> AsyncIterator[aionvme.Namespace]:
+async def vanishing(target: str, *, depth: int, **options: Any) -> AsyncIterator[aionvme.Namespace]:
     """A device that is gone when depth 4 is measured."""
     if depth == 4:
         raise OSError(19, "no such device", "/dev/ng7n1")
-    async with aionvme.open(target, queue=queue, depth=depth) as ns:
+    async with aionvme.open(target, depth=depth, **options) as ns:
         yield ns
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from aionvme.cli.arguments import seconds, size_in_bytes
+from aionvme.cli.arguments import add_force, seconds, size_in_bytes
 from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.queues.attach import DEPTH_MAX, QueueChoice
 
@@ -61,6 +61,12 @@ class Plan:
     seed: int
     await_each: bool
     overwrite: bool
+    force: bool
+
+    @property
+    def readonly(self) -> bool:
+        """Whether nothing of it destroys data."""
+        return not any(pattern.overwrites for pattern in self.patterns)
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -76,6 +82,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         seed=arguments.seed,
         await_each=arguments.await_each,
         overwrite=arguments.overwrite,
+        force=arguments.force,
     )
 
 
@@ -121,6 +128,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="await every command by itself, from as many tasks as the queue is deep, instead of arrays of commands",
     )
     parser.add_argument("--overwrite", action="store_true", help="allow patterns that destroy what the region holds")
+    add_force(parser)
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the JSON document, for `aionvme compare`")
     parser.add_argument(
         "--figure", type=Path, metavar="FILE.png", help="draw IOPS and latency over depth (needs matplotlib)"

@@ -1,6 +1,7 @@
 """A sweep: what of the plan makes no sense for this namespace is refused first, then point after point is measured."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -44,7 +45,9 @@ class Sweep:
     async def carry_out(self, report: Report) -> None:
         """Check the plan, and measure its points."""
         plan = self._plan
-        async with open_namespace(plan.target, queue=plan.queue, depth=plan.depths[0]) as ns:
+        async with self._open(plan.depths[0]) as ns:
+            if not plan.readonly:
+                ns.check_writable()
             sizes = plan.sizes or (max(DEFAULT_SIZE_BYTES, ns.lba_size),)
             tasks = [Task(*point) for point in product(plan.patterns, sizes, plan.depths)]
             region = _region(ns, plan)
@@ -60,14 +63,18 @@ class Sweep:
             )
         for task in tasks:
             report(run, task, len(tasks))
-            async with open_namespace(plan.target, queue=plan.queue, depth=task.depth) as ns:
+            async with self._open(task.depth) as ns:
                 run.points.append(await measure(ns, plan, task.pattern, task.size_bytes, task.depth, region))
+
+    def _open(self, depth: int) -> AbstractAsyncContextManager[Namespace]:
+        plan = self._plan
+        return open_namespace(plan.target, queue=plan.queue, depth=depth, readonly=plan.readonly, force=plan.force)
 
 
 def _parameters(plan: Plan, sizes: tuple[int, ...], region_bytes: int) -> dict[str, Any]:
     asked = asdict(plan) | {"patterns": [pattern.name for pattern in plan.patterns], "sizes": sizes}
     asked |= {"region_bytes": region_bytes}
-    return {name: value for name, value in asked.items() if name not in ("target", "region", "overwrite")}
+    return {name: value for name, value in asked.items() if name not in ("target", "region", "overwrite", "force")}
 
 
 def _namespace(ns: Namespace) -> dict[str, Any]:
