@@ -1,0 +1,212 @@
+"""A namespace in the hands of an ordinary user, who has permission on its node, perhaps on the controller's, and no capability.
+
+The process gives up root for a test: that takes its capabilities away as well, and the kernel asks for nothing else.
+"""
+
+import asyncio
+import os
+import resource
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aionvme
+from aionvme import Command
+from aionvme.cli import main
+from aionvme.devices import find, kernel_version
+from aionvme.nvme.admin import get_log_page, identify
+from tests.conftest import Place, node
+
+pytestmark = pytest.mark.anyio
+
+NOBODY = 65534
+
+
+@pytest.fixture(params=[("asyncio", {}), ("trio", {})], ids=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """What is tested here is the kernel's, and a queue that has no file descriptor to wait for."""
+    return request.param
+
+
+since_6_2 = pytest.mark.feature("without root", since=(6, 2))
+
+
+@contextmanager
+def modes(*nodes: tuple[str | Path, int]) -> Iterator[None]:
+    """Device nodes of another mode for a while."""
+    before = [(path, os.stat(path).st_mode & 0o777) for path, _ in nodes]
+    for path, mode in nodes:
+        os.chmod(path, mode)
+    try:
+        yield
+    finally:
+        for path, mode in before:
+            os.chmod(path, mode)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Not root, and without capabilities."""
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        status = Path("/proc/self/status").read_text()
+        assert "\nCapEff:\t0000000000000000\n" in status
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@asynccontextmanager
+async def opened(target: str, mode: int = 0o666, controller: int = 0o600, **options: Any) -> AsyncIterator[Any]:
+    """A namespace opened by nobody, with these modes of the two nodes."""
+    with modes((target, mode), (find(Path(target)).controller, controller)), nobody():
+        async with aionvme.open(target, **options) as ns:
+            yield ns
+
+
+def refused(rule: str) -> Any:
+    """Expect PermissionError that names the rule."""
+    return pytest.raises(PermissionError, match=rule)
+
+
+if kernel_version() < (6, 2):
+
+    @pytest.mark.feature("without root")
+    async def test_before_linux_6_2() -> None:
+        """Nothing goes without CAP_SYS_ADMIN, which the error says."""
+        for controller in (0o600, 0o666):
+            with refused("before Linux 6.2 passthrough needs CAP_SYS_ADMIN"):
+                async with opened(node(1), controller=controller):
+                    pass
+
+
+@since_6_2
+@pytest.mark.parametrize("controller", [0o600, 0o666], ids=["namespace's node", "both nodes"])
+async def test_a_user_with_the_node(place: Place, controller: int) -> None:
+    """Who may read and write the namespace's node has all of the API, with and without the controller's."""
+    async with opened(place.nvm_512, controller=controller, queue=place.queue) as ns:
+        assert ns.queue.kind == place.queue
+        assert (ns.nsid, ns.lba_size, ns.nsze, ns.zoned) == (1, 512, 131072, False)
+        data = np.arange(4096, dtype=np.uint16)
+        await ns.write(100, data)
+        into = ns.alloc(data.nbytes)
+        await ns.read(100, data.nbytes // 512, into=into)
+        assert (into.view(np.uint16) == data).all()
+        await ns.flush()
+        await ns.deallocate([(100, 1)])
+        assert not (await ns.submit_admin(identify(0x01), into=bytearray(4096))).status
+
+
+@since_6_2
+async def test_zones(place: Place) -> None:
+    """That it is zoned is found out in another way than by the list of identification descriptors, which is not for everybody."""
+    async with opened(place.zns, queue=place.queue) as ns:
+        assert (ns.zoned, ns.nr_zones, ns.mor, ns.mar) == (True, 32, 6, 8)
+        await ns.reset_zone(select_all=True)
+        lba = await ns.zone_append(ns.zsze, b"\x11" * 4096)
+        assert lba == ns.zsze
+        assert (await ns.read(lba, 1))[0] == 0x11
+        await ns.reset_zone(select_all=True)
+
+
+@since_6_2
+async def test_auto_chooses_as_it_does_for_root() -> None:
+    """No privilege is needed for a polled queue."""
+    async with aionvme.open(node(1)) as ns:
+        privileged = ns.queue
+    async with opened(node(1)) as ns:
+        assert ns.queue == privileged
+
+
+@since_6_2
+async def test_what_is_for_the_privileged() -> None:
+    """What the kernel refuses raises PermissionError that names the rule."""
+    async with opened(node(1)) as ns:
+        with refused(r"vendor specific and fabrics commands .*0x90.* need CAP_SYS_ADMIN"):
+            await ns.submit(Command(0x90))
+        with refused("Commands Supported and Effects"):  # Reservation Report, which this controller does not have
+            await ns.submit(Command(0x0E, cdw10=15, cdw11=1), into=bytearray(64))
+        with refused("admin commands other than Identify need CAP_SYS_ADMIN"):
+            await ns.submit_admin(get_log_page(0x02, 512), into=bytearray(512))
+        with refused("Identify with CNS 0x03 needs CAP_SYS_ADMIN"):
+            await ns.submit_admin(identify(0x03, nsid=1), into=bytearray(4096))
+        assert len(await ns.read(0, 1)) == 512
+
+
+@since_6_2
+async def test_a_user_who_may_only_read() -> None:
+    """Opened with readonly=True it reads; otherwise the error says that it would."""
+    target = node(1)
+    with refused("readonly=True"):
+        async with opened(target, 0o644):
+            pass
+    with refused("not allowed to open it for reading and writing"):
+        async with opened(target, 0o600):
+            pass
+    async with opened(target, 0o644, readonly=True) as ns:
+        assert len(await ns.read(0, 8)) == 4096
+        with pytest.raises(aionvme.ReadOnlyError):
+            await ns.write(0, bytes(512))
+        with refused("needs the device opened for writing"):
+            await ns.compare(0, bytes(512))  # which sends data
+
+
+@since_6_2
+async def test_little_memory_that_may_be_locked() -> None:
+    """Where registered buffers have no room, buffers are ordinary ones."""
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, before[1]))
+    try:
+        async with opened(node(1)) as ns:
+            buffer = ns.alloc(1 << 20)
+            assert ns._pool.buf_index(buffer.ctypes.data, buffer.nbytes) == -1
+            await ns.read(0, len(buffer) // 512, into=buffer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+
+
+@since_6_2
+def test_a_process_of_another_user() -> None:
+    """One that gives up root for good, and with it what the rest of these tests still has: the real user id, its own /proc."""
+    target = node(2)
+    reader, writer = os.pipe()
+
+    async def read() -> str:
+        async with aionvme.open(target, readonly=True) as ns:
+            return f"{ns.lba_size} {ns.zoned} {len(await ns.read(0, 1))}"
+
+    with modes((target, 0o644)):
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+                os.write(writer, asyncio.run(read()).encode())
+            except BaseException:
+                os.write(writer, traceback.format_exc().encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert os.read(reader, 65536).decode() == "4096 True 4096"
+    os.close(reader)
+    os.close(writer)
+
+
+@since_6_2
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """It tells what a user may know, and why the rest is missing."""
+    target = node(2)
+    assert main(["info", target]) == 0
+    page = capsys.readouterr().out
+    assert "CAP_SYS_ADMIN" not in page
+    with modes((target, 0o644)), nobody():
+        assert main(["info", target]) == 0
+    assert capsys.readouterr().out.startswith(page[: page.index("Health")])
