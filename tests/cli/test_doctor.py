@@ -187,7 +187,13 @@ def test_emulated_target(capsys: pytest.CaptureFixture[str]) -> None:
     diagnosed = json.loads(capsys.readouterr().out)
     checks = checks_of(diagnosed, "emu:zns")
     assert {name: check["verdict"] for name, check in checks.items()} == {"open": "ok", "queue": "ok", "read": "ok"}
-    assert diagnosed["targets"][0]["queue"] == {"kind": "emulated", "depth": 64, "why_not": {}, "detour": ""}
+    assert diagnosed["targets"][0]["queue"] == {
+        "kind": "emulated",
+        "depth": 64,
+        "why_not": {},
+        "detour": "",
+        "sqpoll": False,
+    }
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/dev/ng99n9", "emu:zns?zones=0", "emu:tape", "/tmp"])
