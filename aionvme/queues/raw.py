@@ -12,7 +12,7 @@ import time
 from aionvme._core import lib
 from aionvme.devices import GenericDevice, driver_parameter
 from aionvme.nvme.command import decode, is_vectored
-from aionvme.queues.base import Queue
+from aionvme.queues.base import Entries, Queue
 from aionvme.queues.batch import Batch
 from aionvme.queues.ring import RingQueue
 from aionvme.queues.split import SplitQueue
@@ -82,16 +82,22 @@ class RawQueue(SplitQueue):
         """Take over a ring of kind "raw"."""
         super().__init__(ring, fd, lib.NVME_URING_CMD_IO)
         self.port = ring.port
-        # Until there is such a command, the other ring costs nothing: nobody asks it.
-        self.__dict__.update(tick=ring.tick, pause=ring.pause)
+        self._both = False
 
     def takes(self, entry: bytes, buf_index: int) -> bool:
-        """Whether the data is in one piece; from the first command on of which it is not, both rings are asked."""
+        """Whether the data is in one piece."""
         if not is_vectored(entry):
             return True
-        self.__dict__.pop("tick", None)
-        self.__dict__.pop("pause", None)
+        self._both = True
         return False
+
+    def tick(self, budget: int) -> Entries:
+        """That of the raw ring, until the other one has had a command: so long it costs nothing."""
+        return super().tick(budget) if self._both else self._better.tick(budget)
+
+    def pause(self, idle: bool) -> float:
+        """In the same way."""
+        return super().pause(idle) if self._both else self._better.pause(idle)
 
     def takes_batch(self, batch: Batch) -> bool:
         """All of them."""

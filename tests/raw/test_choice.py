@@ -20,8 +20,8 @@ PAGE = 4096
 async def test_auto_takes_a_raw_queue(nvm: str) -> None:
     """Where there is a free raw queue it is the best path, with nothing to explain."""
     async with aionvme.open(nvm) as ns:
-        assert (ns.queue.kind, ns.queue.why_not, ns.queue.detour) == ("raw", {}, "")
-        assert str(ns.queue) == "raw, depth 64"
+        assert (ns.queue.kind, ns.queue.why_not, ns.queue.depth) == ("raw", {}, 64)
+        assert ns.queue.detour == "commands with data in several pieces are interrupt driven"
 
 
 async def test_depth_ends_at_the_hardware_queues(nvm: str) -> None:
