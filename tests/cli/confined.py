@@ -91,11 +91,16 @@ def forbid_flags(flags: int) -> None:
 
 
 def decide(listener: "queue.SimpleQueue[int]", flags: int) -> None:
-    """Answer the filter's questions, for as long as the process lives."""
+    """Answer the filter's questions, for as long as the process lives.
+
+    The kernel wakes whoever waits in a system call for work of io_uring's, such as a closed ring's end, and has the call begin
+    again: the question is then gone (ENOENT), whether it was read or not, and comes anew.
+    """
     fd = listener.get()
     while True:
         question = bytearray(NOTIF.size)
-        fcntl.ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, question)
+        if not asked_or_answered(fd, SECCOMP_IOCTL_NOTIF_RECV, question):
+            continue
         number, *_, params = NOTIF.unpack(question)[:8]
         (asked,) = struct.unpack(
             "=I", ctypes.string_at(params + 8, 4)
@@ -104,7 +109,19 @@ def decide(listener: "queue.SimpleQueue[int]", flags: int) -> None:
             answer = RESPONSE.pack(number, 0, -errno.EINVAL, 0)
         else:
             answer = RESPONSE.pack(number, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE)
-        fcntl.ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, answer)
+        asked_or_answered(fd, SECCOMP_IOCTL_NOTIF_SEND, answer)
+
+
+def asked_or_answered(fd: int, request: int, argument: bytes | bytearray) -> bool:
+    """Whether a question was read or answered; it may be gone."""
+    try:
+        fcntl.ioctl(fd, request, argument)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINTR):
+            return False
+        os.close(fd)  # nobody answers any more: the kernel says ENOSYS to all who ask
+        raise
+    return True
 
 
 def assembled(program: list[tuple[int, int, int, int]]) -> SockFprog:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import stat
 import time
 import traceback
@@ -37,8 +38,13 @@ def in_child(work: Callable[[], str]) -> str:
         finally:
             os._exit(status)
     os.close(writing)
-    with open(reading) as file:
-        text = file.read()
+    try:
+        with open(reading) as file:
+            text = file.read()
+    except BaseException:  # a timeout: what it has open must not outlive the test
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     assert os.waitpid(pid, 0)[1] == 0, text
     return text
 
