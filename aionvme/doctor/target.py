@@ -5,6 +5,7 @@ Whatever can be tried is tried. The reasons are those that opening gives.
 
 import errno
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aionvme import devices
@@ -13,6 +14,7 @@ from aionvme.doctor.check import NO_RAW_REMEDY, POLL_REMEDY, RAW_REMEDY, Check, 
 from aionvme.doctor.nodes import node
 from aionvme.doctor.process import CAP_SYS_ADMIN, capable
 from aionvme.errors import AionvmeError, UsageError
+from aionvme.in_use import users_of
 from aionvme.namespace import Namespace
 from aionvme.opening import open_namespace
 from aionvme.queues.polled import why_auto_does_not_poll, why_not_polled
@@ -34,8 +36,10 @@ async def diagnose_target(target: str, broken: Sequence[str]) -> TargetDiagnosis
         broken = [*broken, *(check.name for check in checks if check.verdict == "fail")]
     queue = None
     try:
-        async with open_namespace(target) as ns:
+        async with open_namespace(target, readonly=True) as ns:
             queue = ns.queue
+            # It opens, so that what is wrong with a node is in the way of some commands only.
+            checks = [replace(check, verdict="warn") if check.verdict == "fail" else check for check in checks]
             checks.append(Check("open", "ok", _identity(ns)))
             if device is not None:
                 checks += [_privileges(None), transfers(device, ns), metadata(device, ns)]
@@ -52,6 +56,7 @@ def before_opening(device: GenericDevice) -> Iterator[Check]:
     yield node("controller node", device.controller)
     if device.paths:
         yield paths(device)
+    yield in_use(device)
     yield _limits(device)
     yield _raw(device)
     yield _polled(device)
@@ -94,6 +99,15 @@ def paths(device: GenericDevice) -> Check:
         f"the kernel log says why {' and '.join(dead)} does not answer; over fabrics look at the network and the target"
     )
     return Check("paths", "fail" if len(dead) == len(device.paths) else "warn", found, remedy)
+
+
+def in_use(device: GenericDevice) -> Check:
+    """Whether something uses the namespace's block device, behind whose back passthrough would write."""
+    users = users_of(device.block_name)
+    if not users:
+        return Check("in use", "ok", f"nothing is seen to use /dev/{device.block_name}")
+    remedy = "it opens for reading; to write, end that use first, or pass force=True (--force) to write all the same"
+    return Check("in use", "warn", "; ".join(users), remedy)
 
 
 def transfers(device: GenericDevice, ns: Namespace) -> Check:
