@@ -11,11 +11,17 @@ import pytest
 
 import aionvme
 from aionvme.nvme import nvm
-from tests.conftest import Place, node
+from tests.conftest import ASYNCIO, TRIO, Place, node
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("metadata, separate")]
 
 MS = 8
+
+
+@pytest.fixture(params=[ASYNCIO, TRIO], ids=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """What is tested is the kernel's and the controller's, and who owns memory, which two loops tell as well as three."""
+    return request.param
 
 
 @pytest.fixture
