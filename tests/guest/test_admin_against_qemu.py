@@ -28,6 +28,9 @@ LENGTHS = ((512, 0), (64, 2), (64, 4), (64, 1 << 40), (4096, 8192))
 """Length and offset of what is asked for of a log page."""
 LID = (0x01, 0x02, 0x03, 0x05, 0x70, 0xC0, 0xFF)
 FID = (0x00, 0x04, 0x06, 0x07, 0x7F, 0xC0, 0xFF)
+RESERVED = {0x07}
+"""Features among them that the kernel's driver keeps to itself, root's commands included, in 7.x: Set Features ends with EACCES
+there (drivers/nvme/host/ioctl.c, nvme_admin_cmd_allowed)."""
 TARGETS = {1: "emu:nvm?size=64MiB", 2: "emu:zns?zones=32&zone_size=4MiB&zone_capacity=3MiB&mor=6&mar=8"}
 
 
@@ -49,7 +52,7 @@ DIFFERENCES = (
     ),
     Difference(
         "Get Log Page: QEMU has Invalid Field in Command for a log page that it does not have",
-        "the emulated device: Invalid Log Page (Base 2.0, figure 95)",
+        "the emulated device: Invalid Log Page (Base 2.0, status values of Get Log Page)",
         lambda command, ours, theirs: (
             command.opcode == AdminOpcode.GET_LOG_PAGE and (ours.status, theirs.status) == (0x4109, 0x4002)
         ),
@@ -110,7 +113,12 @@ def test_admin_commands(nsid: int) -> None:
         device = Device(parse_spec(TARGETS[nsid]))
         async with aionvme.open(node(nsid), queue="interrupt") as ns:
             for command, filled in commands():
-                ours, theirs = await both(ns, device, command, filled)
+                try:
+                    ours, theirs = await both(ns, device, command, filled)
+                except PermissionError:
+                    if command.opcode == AdminOpcode.SET_FEATURES and command.cdw10 & 0xFF in RESERVED:
+                        continue
+                    raise
                 same = ours.status == theirs.status and (ours.status or ours.result == theirs.result)
                 if not same and not any(each.applies(command, ours, theirs) for each in DIFFERENCES):
                     found.append(f"{command}: {ours}, QEMU {theirs}")
