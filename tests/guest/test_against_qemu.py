@@ -48,7 +48,7 @@ def _allocates(o: Outcome) -> bool:
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "Compare: QEMU 7 does not set Do Not Retry when blocks differ",
-        "both: the bit says what the controller expects (Base 2.0, figure 92)",
+        "both: the bit says what the controller expects (Base 2.0, status field of a completion)",
         lambda o: o.qemu < _QEMU_8 and o.command.opcode == _COMPARE and o.statuses == (0x4285, 0x0285),
     ),
     Difference(
@@ -79,12 +79,18 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "Copy: QEMU opens the destination before it looks at the write pointer, the capacity and the end: it runs out of "
         "resources for a write that cannot be, has an Invalid Zone State Transition for a full zone, and no Do Not Retry",
-        "the emulated device: errors of a write come first, and a full zone is full (ZNS Command Set 1.1, section 2.1.1.5)",
+        "the emulated device: errors of a write come first, and a full zone is full (ZNS Command Set 1.1, section 3.3.2)",
         lambda o: (
             _copies(o)
             and o.ours.status in (0x4080, 0x41B8, 0x41B9, 0x41BC)
-            and o.theirs.status in (0x01B8, 0x01BC, 0x01BF, 0x41BD, 0x41BE)
+            and o.theirs.status in (0x01B8, 0x01B9, 0x01BC, 0x01BF, 0x41BD, 0x41BE)
         ),
+    ),
+    Difference(
+        "Copy: QEMU has opened the destination, and closed another zone for it, by the time it refuses a source or the length",
+        "both: zones are opened and closed by the controller as it likes; the emulated device leaves them as they were",
+        lambda o: _copies(o) and o.zone is not None and o.ours.status in (0x4080, 0x4183, 0x41B8),
+        later=True,
     ),
     Difference(
         "Dataset Management: QEMU skips a range that is beyond the end",
@@ -93,23 +99,23 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "Dataset Management: QEMU keeps what was in deallocated blocks",
-        "both: what they hold is up to the controller (NVM Command Set 1.0, section 3.2.3.2.1)",
+        "both: what they hold is up to the controller (NVM Command Set 1.0, section 3.2.3, deallocated blocks)",
         lambda o: o.command.opcode == _DSM and o.ours.status == 0,
         later=True,
     ),
     Difference(
         "Compare and Verify: QEMU lets them cross the boundary of a zone",
-        "the emulated device: they are refused as a Read is (Zoned Namespace Command Set 1.1, section 2.1.1.6)",
+        "the emulated device: they are refused as a Read is (ZNS Command Set 1.1, sections 3.3.1 and 3.3.6)",
         lambda o: o.command.opcode in (_COMPARE, NvmOpcode.VERIFY) and o.ours.status == 0x41B8,
     ),
     Difference(
         "Open Zone with Select All: QEMU opens zones that it closes itself while it makes room, and so runs out of resources",
-        "the emulated device: zones are opened that are closed when the command comes (ZNS Command Set 1.1, section 3.4.3.1)",
+        "the emulated device: zones are opened that are closed when the command comes (ZNS Command Set 1.1, section 3.4.3)",
         lambda o: o.action == ZoneSendAction.OPEN and bool(o.command.cdw13 & _SELECT_ALL) and o.statuses == (0, 0x41BE),
     ),
     Difference(
         "Open Zone with Select All: QEMU has opened as many zones as it could by the time it refuses the rest",
-        "the emulated device: all of them or none (ZNS Command Set 1.1, section 3.4.3.1)",
+        "the emulated device: all of them or none (ZNS Command Set 1.1, section 3.4.3)",
         lambda o: (
             o.action == ZoneSendAction.OPEN
             and bool(o.command.cdw13 & _SELECT_ALL)
@@ -129,6 +135,21 @@ DIFFERENCES: tuple[Difference, ...] = (
         lambda o: o.action == ZoneSendAction.OPEN and _allocates(o) and o.ours.status == 0x41B6,
     ),
     Difference(
+        "Open Zone with ZRWAA: QEMU looks for an area before it looks at a zone that is full",
+        "both: the command has two errors",
+        lambda o: o.action == ZoneSendAction.OPEN and _allocates(o) and o.statuses == (0x41BF, 0x41B7),
+    ),
+    Difference(
+        "Open Zone with Select All and ZRWAA, where there are no areas: QEMU does not mind as long as no zone is closed",
+        "both: there is no zone to give one to",
+        lambda o: (
+            o.action == ZoneSendAction.OPEN
+            and o.command.cdw13 & (_SELECT_ALL | _ZRWAA) == _SELECT_ALL | _ZRWAA
+            and not o.spec.zrwas
+            and o.statuses == (0x41B6, 0)
+        ),
+    ),
+    Difference(
         "Set Zone Descriptor Extension with ZRWAA: QEMU does not look at the bit",
         "the emulated device: an area is allocated, or there is none left (Technical Proposal 4076)",
         lambda o: o.action == _EXTEND and _allocates(o) and o.ours.status in (0x41B6, 0x41B7),
@@ -141,7 +162,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "Set Zone Descriptor Extension: QEMU has stored the new one by the time it refuses a zone that is not empty",
-        "the emulated device: a command that is aborted for its zone's state does nothing (ZNS Command Set 1.1, section 3.4.3.1)",
+        "the emulated device: a command that is aborted for its zone's state does nothing (ZNS Command Set 1.1, section 3.4.3)",
         lambda o: o.action == _EXTEND and o.ours.status == 0x41BF and o.zone is not None and bool(o.zone.za & _ZDEV),
         later=True,
     ),

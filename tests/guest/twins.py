@@ -27,7 +27,7 @@ HISTORY = 12
 """How many commands a disagreement shows."""
 NLB_MAX = 65536
 BUSY = 1024
-"""Blocks from the start of a conventional namespace in which most of what happens happens."""
+"""Blocks from the start of a conventional namespace in which most of what happens happens; and from its middle."""
 ZRWAV = 0x08
 """Bit of a zone's attributes: it has a random write area."""
 
@@ -121,7 +121,8 @@ class Twins:
         if self.zones is not None:
             await self._both(Step(zoned.zone_management_send(ZoneSendAction.RESET, select_all=True)))
             return
-        await self._both(Step(nvm.write_zeroes(0, BUSY)))
+        for slba, nlb in ((0, BUSY), (self.nsze // 2, BUSY), (self.nsze - 32, 32)):
+            await self._both(Step(nvm.write_zeroes(slba, nlb)))
 
     async def run(self, step: Step) -> Completion:
         """Carry out a command on both, and give how the emulated one ended it; DisagreementError where they differ."""
