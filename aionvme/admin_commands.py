@@ -13,7 +13,7 @@ from aionvme.errors import UsageError, nvme_error
 from aionvme.guard import Guard
 from aionvme.nvme import admin
 from aionvme.nvme.command import Command
-from aionvme.nvme.effects import admin_destroys, admin_only_reads
+from aionvme.nvme.effects import admin_destroys, admin_only_reads, changes_formats
 from aionvme.nvme.identify import Cns, IdentifyController
 from aionvme.nvme.opcodes import CommandSetIdentifier
 from aionvme.nvme.status import Completion
@@ -54,7 +54,9 @@ async def submit_admin(
         raise guard.error(describe(command, admin=True))
     if admin_destroys(command.opcode):
         guard.look_around(describe(command, admin=True))
-    return (await driver.run([prepare_admin(command, buffer_of(command, data, into, admin=True))]))[0]
+    submission = prepare_admin(command, buffer_of(command, data, into, admin=True))
+    guard.outdated |= changes_formats(command.opcode)
+    return (await driver.run([submission]))[0]
 
 
 class AdminCommands:

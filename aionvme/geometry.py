@@ -8,6 +8,7 @@ from aionvme.guard import Guard
 from aionvme.nvme.command import Command
 from aionvme.nvme.identify import IdentifyController, IdentifyNamespace
 from aionvme.nvme.identify_zoned import IdentifyZonedNamespace
+from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.nvme.protection import PRACT, ProtectionFormat
 from aionvme.nvme.transfer import MOVES_BLOCKS, blocks_of, io_data_len
 from aionvme.queues.raw import PAGE_SIZE
@@ -62,17 +63,22 @@ class Geometry:
 
     def data_len(self, command: Command) -> int | None:
         """Bytes of data that an I/O command transfers here, None where only its vendor or a later specification knows."""
-        block_bytes = self.block_bytes if command.cdw12 & PRACT else self.stored_bytes
+        block_bytes = self.block_bytes if self._made(command) else self.stored_bytes
         return io_data_len(command, block_bytes, self.zoned.zdes_bytes if self.zoned else 0)
 
     def metadata_len(self, command: Command) -> int | None:
         """Bytes of metadata that an I/O command transfers beside its data; None where :meth:`data_len` is None."""
         if command.opcode in MOVES_BLOCKS:
             form = self.protection
-            if not self.separate_metadata or (form is not None and form.all_of_it and command.cdw12 & PRACT):
+            if not self.separate_metadata or (form is not None and form.all_of_it and self._made(command)):
                 return 0
             return (blocks_of(command) or 0) * self.namespace.ms
         return None if self.data_len(command) is None else 0
+
+    @staticmethod
+    def _made(command: Command) -> bool:
+        """Whether the controller makes and keeps protection information; there is no such compare."""
+        return bool(command.cdw12 & PRACT) and command.opcode != NvmOpcode.COMPARE
 
     @cached_property
     def separate_metadata(self) -> bool:

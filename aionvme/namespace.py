@@ -199,7 +199,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         It belongs to this namespace's queue but lives as long as it is used. Where the kernel's limits are used up (1024
         buffers, RLIMIT_MEMLOCK) it is an ordinary buffer.
         """
-        self._io.check_usable()
+        self._check_usable()
         return self._pool.alloc(index(len_bytes))
 
     def latencies(self) -> AbstractContextManager[Latencies]:
@@ -220,7 +220,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
         Raises UsageError on anything but an emulated zoned namespace: real devices do not tell.
         """
-        self._io.check_usable()
+        self._check_usable()
         if self._zone_counters is None:
             raise UsageError(f"{self.target}: only an emulated zoned namespace counts what happens to its zones")
         return self._zone_counters()
@@ -241,7 +241,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         way of the data: what blocks have in a buffer of its own, by the namespace's format (:attr:`identify`), and unless the
         command has the controller make all of it (PRACT).
         """
-        self._io.check_usable()
+        self._check_usable()
         command = plain(command)
         span, beside = buffer_of(command, data, into), metadata_of(command, metadata)
         submission = prepare_io(command, span, self._geometry, self._pool, beside)
@@ -251,15 +251,21 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
 
         The length is checked for Identify, Get Log Page and the specification's features; :attr:`admin` has these with types.
+        After Format NVM and Namespace Management the namespace takes no more I/O commands: it is to be opened again.
 
         Where the namespace was opened with readonly=True, only Identify, Get Log Page, Get Features and Get LBA Status are taken.
         What can destroy data (Format NVM, Sanitize, Security Send, namespace and capacity management, vendor specific commands)
         is refused while any namespace of the NVM subsystem is in use, but with ``force=True``.
         """
-        return await submit_admin(self._admin, self._geometry.guard, command, data, into)
+        guard = self._geometry.guard
+        try:
+            return await submit_admin(self._admin, guard, command, data, into)
+        finally:
+            if guard.outdated:
+                self._io.flights.open = False  # the short way; the long one asks the guard
 
     async def _complete(self, command: Command, span: Memory = NOTHING) -> Completion:
-        self._io.check_usable()
+        self._check_usable()
         return (await self._run([Part(command, span)]))[0]
 
     async def _run(self, parts: Sequence[Part]) -> list[Completion]:
@@ -282,6 +288,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
     def _check_usable(self) -> None:
         self._io.check_usable()
+        self._geometry.guard.check_current()
 
     async def _run_batch(self, batch: Batch) -> Completions:
         if batch.n:

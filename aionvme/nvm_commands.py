@@ -92,6 +92,8 @@ class NvmCommands(ABC):
         else:
             self._check_usable()
             slba, nlb = self._check_range(slba, nlb)
+            if isinstance(into, (list, tuple)):
+                into = tuple(into)  # the caller may change a list meanwhile
             memory = self._exact(memory_of(into, writable=True), nlb)
             await self._move(plan(nvm.read(slba, 1, fua=fua), memory, self._geometry, metadata, protection))
         if type(into) is ndarray and into.dtype is BYTE and into.ndim == 1:
@@ -152,7 +154,7 @@ class NvmCommands(ABC):
         """
         self._check_usable()
         span = memory_of(data, writable=False)
-        slba, _ = self._check_range(slba, self._geometry.blocks_in(span.len_bytes))
+        slba, _ = self._check_command_range(slba, self._geometry.blocks_in(span.len_bytes))
         await self._move_at_once(plan(nvm.compare(slba, 1), span, self._geometry, metadata, protection))
 
     async def verify(self, slba: SupportsIndex, nlb: SupportsIndex, *, protection: Protection | None = None) -> None:

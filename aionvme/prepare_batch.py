@@ -171,7 +171,7 @@ def _check_lengths(opcode: int, rows: NDArray[np.void], geometry: Geometry) -> N
     data_len = rows["data_len"]
     needed: Any
     if opcode in MOVES_BLOCKS:
-        pract = rows["cdw12"] & PRACT != 0
+        pract = (rows["cdw12"] & PRACT != 0) & (opcode != NvmOpcode.COMPARE)
         block_bytes = np.where(pract, geometry.block_bytes, geometry.stored_bytes).astype(np.uint64)
         needed = ((rows["cdw12"] & 0xFFFF).astype(np.uint64) + 1) * block_bytes
         refuse_metadata(geometry, made=bool(pract.all()))

@@ -36,8 +36,9 @@ def rule_against(command: Command, access: Access) -> str:
     """Why a command that ended with EACCES or EPERM is not allowed to this process."""
     if _has_cap_sys_admin():
         return (
-            "though this process has CAP_SYS_ADMIN, a security module or a seccomp filter forbids it, or the capability is one "
-            "of a container's user namespace, which does not count here"
+            "though this process has CAP_SYS_ADMIN: the driver keeps it to itself (from Linux 7 on Set Features of the Number of "
+            "Queues), a security module or a seccomp filter forbids it, or the capability is one of a container's user "
+            "namespace, which does not count here"
         )
     if kernel_version() < (6, 2):
         return "before Linux 6.2 passthrough needs CAP_SYS_ADMIN: run as root, or a newer kernel"

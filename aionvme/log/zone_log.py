@@ -6,7 +6,6 @@ from itertools import chain
 from operator import index
 from typing import NamedTuple, Self, SupportsIndex
 
-import anyio
 import anyio.lowlevel
 
 from aionvme.buffers import Buffer, span_of
@@ -14,6 +13,7 @@ from aionvme.driver.limiter import Limiter
 from aionvme.errors import NvmeError, UsageError, ZoneBoundaryError, ZoneFullError, ZoneOfflineError, ZoneReadOnlyError
 from aionvme.log.errors import DamagedRecordError, LogFullError
 from aionvme.log.frame import HEADER_LEN_BYTES, Frame, decode_frame, encode_frame, frame_blocks
+from aionvme.log.ready import check_ready
 from aionvme.log.scan import Found, scan
 from aionvme.log.side_by_side import side_by_side
 from aionvme.log.space import Extent, LogZone, Policy, Space, ZoneUsage, least_live
@@ -86,7 +86,7 @@ class ZoneLog:
         kept for reclaiming, which needs that of one where the others may be full. ``fua``: past the device's volatile cache.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
-        ns.check_writable()
+        check_ready(ns)
         await side_by_side(log._in_flight, (zone.zone.reset for zone in log._space.zones.values()))
         log._space.begin()
         return log

@@ -28,9 +28,11 @@ _ADMIN_ONLY_READ = frozenset(
     {AdminOpcode.IDENTIFY, AdminOpcode.GET_LOG_PAGE, AdminOpcode.GET_FEATURES, _GET_LBA_STATUS}
 )
 
+_NAMESPACE_MANAGEMENT, _FORMAT_NVM = 0x0D, 0x80
+
 _ADMIN_DESTROY = frozenset(
     {
-        0x0D,  # Namespace Management
+        _NAMESPACE_MANAGEMENT,
         0x15,  # Namespace Attachment
         0x20,  # Capacity Management
         *range(0x80, 0x100),  # of an I/O command set: Format NVM, Sanitize, Security Send; from 0xC0 on vendor specific
@@ -56,6 +58,11 @@ def admin_only_reads(opcode: int) -> bool:
 def admin_destroys(opcode: int) -> bool:
     """Whether an admin command can destroy what namespaces hold, that of this controller or others beside it."""
     return opcode in _ADMIN_DESTROY
+
+
+def changes_formats(opcode: int) -> bool:
+    """Whether an admin command can give a namespace another block size."""
+    return opcode in (_NAMESPACE_MANAGEMENT, _FORMAT_NVM)
 
 
 def destroys_much(command: Command) -> bool:

@@ -10,11 +10,13 @@ import math
 from struct import Struct
 from typing import Literal
 
-from aionvme._core import lib
+from aionvme._core import ffi, lib
 from aionvme.latency import Latencies
-from aionvme.nvme.command import NVME_URING_CMD
+from aionvme.nvme.command import NVME_URING_CMD, DataPointers, decode, encode, is_vectored
+from aionvme.nvme.transfer import Direction, direction
 from aionvme.queues.base import CQE, Entries
 from aionvme.queues.batch import Batch
+from aionvme.queues.host_memory import memory_of, scatter
 
 _RESULT = Struct("<Q")
 """What ``struct nvme_passthru_cmd64`` has behind the fields of ``struct nvme_uring_cmd``."""
@@ -56,12 +58,24 @@ class IoctlQueue:
         return b"".join(self._carry_out(user_data, entry) for user_data, entry in now)
 
     def _carry_out(self, user_data: int, entry: bytes) -> bytes:
+        if is_vectored(entry):
+            return self._carry_out_in_one(user_data, entry)
         command = bytearray(entry + bytes(_RESULT.size))
         try:
             res = fcntl.ioctl(self._fd, lib.NVME_IOCTL_ADMIN64_CMD, command)
         except OSError as error:
             return CQE.pack(user_data, -(error.errno or 0), 0)
         return CQE.pack(user_data, res, *_RESULT.unpack_from(command, NVME_URING_CMD.size))
+
+    def _carry_out_in_one(self, user_data: int, entry: bytes) -> bytes:
+        """Data in several pieces goes by a copy: this ioctl would take their list for the data."""
+        command, pieces = decode(entry)
+        whole = memory_of(pieces)
+        addr = int(ffi.cast("uintptr_t", ffi.from_buffer(whole)))
+        completion = self._carry_out(user_data, encode(command, 0, DataPointers(addr, pieces.data_len)))
+        if direction(command.opcode) & Direction.CONTROLLER_TO_HOST:
+            scatter(whole, pieces)
+        return completion
 
     def pause(self, idle: bool) -> float:
         """Nothing is ever in flight between ticks."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aionvme.buffers import Buffer
 from aionvme.errors import NvmeError, UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
-from aionvme.vectored import Data, memory_of
+from aionvme.vectored import Data, Memory, memory_of
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.commands import Commands
 from aionvme.zones.record import NO_WRITE_POINTER, Record
@@ -96,7 +96,7 @@ class Zone:
         Appends of many tasks are in flight together.
         """
         record = self._record
-        nlb = self._blocks_to_write(data)
+        data, _held, nlb = self._hold(data)
         record.ours = True
         if not record.known:
             await self._book.find_out(record)
@@ -132,7 +132,7 @@ class Zone:
         area: :meth:`write_zrwa`.
         """
         record = self._record
-        nlb = self._blocks_to_write(data)
+        data, _held, nlb = self._hold(data)
         record.ours = True
         if record.known:
             self._check_room(nlb)
@@ -216,7 +216,7 @@ class Zone:
         """
         record = self._record
         slba = index(slba)
-        self._check_range(slba, self._blocks_to_write(data))
+        self._check_range(slba, self._hold(data)[2])
         record.ours = True
         await self._book.resources.admit(record)
         try:
@@ -347,6 +347,9 @@ class Zone:
         if guard.why_not is not None:
             raise guard.error(f"{what} of the zone at {self._record.zslba:#x}")
 
-    def _blocks_to_write(self, data: Data) -> int:
+    def _hold(self, data: Data) -> tuple[Data, Memory, int]:
+        """Data that may have to wait, what keeps its memory from being resized meanwhile, and how many blocks it is."""
         self._check_writable("a write")
-        return self._book.geometry.blocks_in(memory_of(data, writable=False).len_bytes)
+        held = tuple(data) if isinstance(data, (list, tuple)) else data
+        memory = memory_of(held, writable=False)
+        return held, memory, self._book.geometry.blocks_in(memory.len_bytes)

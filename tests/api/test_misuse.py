@@ -181,3 +181,22 @@ async def test_more_blocks_than_one_command_counts(place: Place) -> None:
     """Commands without data are not split: 65536 blocks are the most that NLB can say."""
     async with place.open(place.nvm_512) as ns:
         await refused(ns, lambda ns: ns.write_zeroes(0, 65537), "65536")
+
+
+async def test_a_compare_of_more_than_one_command(nvm: Namespace) -> None:
+    """A compare is one command, and refused where it would have to be more."""
+    await refused(nvm, lambda ns: ns.compare(0, np.zeros(65537 * ns.lba_size, np.uint8)), "one command takes at most 65536")
+
+
+async def test_after_a_format_nothing_goes(place: Place) -> None:
+    """Blocks may have another size then, and a device would write past buffers: the namespace is to be opened again."""
+    async with place.open(place.nvm_512) as ns:
+        into = block(ns)
+        # One that no controller carries out: the LBA format is none.
+        await ns.submit_admin(Command(0x80, nsid=ns.nsid, cdw10=0xF))
+        await refused(ns, lambda ns: ns.read(0, 1, into=into), "was formatted.*open it again")
+        await refused(ns, lambda ns: ns.write(0, into), "open it again")
+        await refused(ns, lambda ns: ns.read_many([0], 1, into), "open it again")
+        await refused(ns, lambda ns: ns.submit(Command(0x02), into=into), "open it again")
+    async with place.open(place.nvm_512) as ns:
+        await ns.read(0, 1, into=into)
