@@ -49,8 +49,8 @@ async def read_on(ns: aionvme.Namespace, slba: int) -> None:
         ended += 1
 
 
-async def main(target: str, queue: QueueChoice) -> None:
-    """Have reads in flight, say so, and wait to be interrupted."""
+async def main(target: str, queue: QueueChoice, ready: Callable[[], object]) -> None:
+    """Have reads in flight, say that they are ``ready``, and wait to be interrupted."""
     global too_early
     async with aionvme.open(target, queue=queue) as ns:
         opened.append(ns)
@@ -62,7 +62,7 @@ async def main(target: str, queue: QueueChoice) -> None:
                 while ns._io.submitted < before + TASKS:
                     await anyio.lowlevel.checkpoint()
                 await anyio.sleep(0.05)
-                print("ready", flush=True)
+                ready()
                 await anyio.sleep_forever()
         finally:
             too_early += living() < ns._io.in_flight
@@ -77,24 +77,28 @@ def run(loop: str, entry: Callable[..., Coroutine[Any, Any, None]], *arguments: 
         runner.run(entry(*arguments))
 
 
+def report(error: BaseException) -> dict[str, Any]:
+    """What came of it, after ``error`` has ended ``run()``; raises what was more than the interruption."""
+    # trio raises it inside of the task group, which wraps it.
+    rest = error.split(KeyboardInterrupt)[1] if isinstance(error, BaseExceptionGroup) else error
+    if rest is not None and not isinstance(rest, KeyboardInterrupt):
+        raise error
+    (ns,) = opened
+    return {
+        "ended": ended,
+        "in_flight": ns._io.in_flight,
+        "state": ns._io._state.value,
+        "too_early": too_early,
+        "living": living(),
+        "abandoned": len(process.abandoned),
+    }
+
+
 if __name__ == "__main__":
     # A shell ignores SIGINT for what it runs in the background, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run(sys.argv[1], main, *sys.argv[2:])
+        run(sys.argv[1], main, *sys.argv[2:], lambda: print("ready", flush=True))
     except BaseException as error:
-        # trio raises it inside of the task group, which wraps it.
-        rest = error.split(KeyboardInterrupt)[1] if isinstance(error, BaseExceptionGroup) else error
-        if rest is not None and not isinstance(rest, KeyboardInterrupt):
-            raise
-        (ns,) = opened
-        report = {
-            "ended": ended,
-            "in_flight": ns._io.in_flight,
-            "state": ns._io._state.value,
-            "too_early": too_early,
-            "living": living(),
-            "abandoned": len(process.abandoned),
-        }
-        print(json.dumps(report), flush=True)
+        print(json.dumps(report(error)), flush=True)
         raise KeyboardInterrupt from None

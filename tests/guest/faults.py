@@ -11,6 +11,7 @@ from typing import Literal
 
 import anyio
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 import aionvme
@@ -25,6 +26,11 @@ FAULT_QUEUES: tuple[FaultQueue, ...] = ("interrupt",) if kernel_version() < (6, 
 Linux before 6.5 can crash over any of these on a polled queue (``aionvme/queues/polled.py``), so that there they are seen on the
 interrupt driven one alone. This is the one place that says so.
 """
+
+on_each_path = pytest.mark.parametrize(
+    ("anyio_backend", "queue"), [("asyncio", "interrupt"), ("trio", FAULT_QUEUES[-1])]
+)
+"""What is tested is the kernel's and the driver's: each kind of loop once, and each kind of queue, is enough."""
 
 CONTROLLER = "nvme3"
 """The test bed's, for what is done to controllers."""

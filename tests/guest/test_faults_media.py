@@ -6,26 +6,12 @@ import pytest
 
 import aionvme
 from tests.conftest import node
-from tests.guest.faults import CONTROLLER, FAULT_QUEUES, Ends, FaultQueue
+from tests.guest.faults import CONTROLLER, Ends, FaultQueue, on_each_path
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("media errors")]
+pytestmark = [pytest.mark.anyio, on_each_path, pytest.mark.feature("media errors")]
 
 # tests/vm/devices.py
 READ, WRITE, ONCE = 100, 200, 300
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """What is tested is the kernel's and the driver's: one loop of each kind is enough."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=FAULT_QUEUES)
-def queue(request: pytest.FixtureRequest) -> FaultQueue:
-    """Where commands may fail."""
-    found: FaultQueue = request.param
-    return found
 
 
 async def test_bad_sectors_fail_by_the_direction(queue: FaultQueue) -> None:

@@ -12,7 +12,6 @@ from tests.guest import monitor
 from tests.guest.faults import (
     CONTROLLER,
     DRIVE,
-    FAULT_QUEUES,
     Buffers,
     Ends,
     FaultQueue,
@@ -21,6 +20,7 @@ from tests.guest.faults import (
     controller,
     cut_off,
     io_timeout,
+    on_each_path,
     target,
     until,
     works,
@@ -28,21 +28,7 @@ from tests.guest.faults import (
 )
 from tests.vm.faults import PLUGGABLE
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("hot-unplug")]
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """What is tested is the kernel's and the driver's: one loop of each kind is enough."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=FAULT_QUEUES)
-def queue(request: pytest.FixtureRequest) -> FaultQueue:
-    """Where commands may fail."""
-    found: FaultQueue = request.param
-    return found
+pytestmark = [pytest.mark.anyio, on_each_path, pytest.mark.feature("hot-unplug")]
 
 
 async def remove(target: str) -> None:

@@ -10,13 +10,13 @@ import aionvme
 from tests.conftest import node
 from tests.guest.faults import (
     DRIVE,
-    FAULT_QUEUES,
     Buffers,
     Ends,
     FaultQueue,
     all_in_flight,
     answers_again,
     lost,
+    on_each_path,
     reset,
     target,
     until,
@@ -24,27 +24,13 @@ from tests.guest.faults import (
 )
 from tests.guest.monitor import slowed
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("controller reset")]
+pytestmark = [pytest.mark.anyio, on_each_path, pytest.mark.feature("controller reset")]
 
 N = 6
-"""Commands in flight, of which the backend answers one or two at once, and then one in a quarter of a second."""
+"""Commands in flight, of which the backend answers one or two at once, and the others so slowly that the reset finds some there."""
 
 GIVEN_UP = (aionvme.CommandAbortedError, aionvme.SubmissionQueueDeletedError, aionvme.HostPathingError)
 """What the kernel, or a device, may have to say of a command that a reset ended."""
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """What is tested is the kernel's and the driver's: one loop of each kind is enough."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=FAULT_QUEUES)
-def queue(request: pytest.FixtureRequest) -> FaultQueue:
-    """Where commands may fail."""
-    found: FaultQueue = request.param
-    return found
 
 
 async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
@@ -60,7 +46,7 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
             await ns.write(slba, new)
             written.append(slba)
 
-        with slowed(DRIVE, 4):
+        with slowed(DRIVE, 12):
             async with anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(N):
@@ -134,11 +120,11 @@ async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None
         await works(neighbour)
 
 
-async def test_admin_commands_beside_a_reset() -> None:
+async def test_admin_commands_beside_a_reset(queue: FaultQueue) -> None:
     """They are carried out, given up or refused as the kernel has it, and always end; afterwards they work."""
     identify = aionvme.Command(opcode=0x06, cdw10=1)
     ends = Ends()
-    async with aionvme.open(target(), queue="interrupt") as ns:
+    async with aionvme.open(target(), queue=queue) as ns:
 
         async def ask() -> None:
             for _ in range(20):

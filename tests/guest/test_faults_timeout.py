@@ -10,7 +10,6 @@ from aionvme.nvme import nvm as builders
 from tests.conftest import node
 from tests.guest.faults import (
     DRIVE,
-    FAULT_QUEUES,
     Ends,
     FaultQueue,
     all_in_flight,
@@ -18,29 +17,16 @@ from tests.guest.faults import (
     comes_back,
     cut_off,
     io_timeout,
+    on_each_path,
     target,
     works,
 )
 from tests.guest.monitor import slowed
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("time-out")]
+pytestmark = [pytest.mark.anyio, on_each_path, pytest.mark.feature("time-out")]
 
 LIMIT_S = 30
 """What all of it takes at most: the limit of a second twice, rounded up; the reset; and a guest that is slow."""
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """What is tested is the kernel's and the driver's: one loop of each kind is enough."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=FAULT_QUEUES)
-def queue(request: pytest.FixtureRequest) -> FaultQueue:
-    """Where commands may fail."""
-    found: FaultQueue = request.param
-    return found
 
 
 async def test_a_slow_backend_is_not_waited_for(queue: FaultQueue) -> None:
