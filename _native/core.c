@@ -100,19 +100,22 @@ static bool has_thread(const struct aionvme_ring *ring)
 }
 
 /*
- * Have the kernel keep no more than one worker (of each kind) for what it cannot submit at once: commands for which there is no
- * request left, or whose controller is being reset.
+ * Have the kernel keep no more than one worker for what it cannot submit at once: commands for which there is no request left, or
+ * whose controller is being reset.
  *
  * The first worker is made inside of our system call. Others are made whenever the thread leaves the kernel, also from an interrupt,
  * whose registers have -1 for the system call's number; the worker inherits them. On x86 with the x32 ABI (Debian's kernels)
  * in_compat_syscall() takes that for a 32-bit call, and nvme_to_user_ptr() cuts the address of the data to 32 bits: the command
  * fails with EFAULT, or moves its data to other memory of ours. Seen on Linux 6.1 and 7.3. Registered buffers are not concerned.
  *
- * The limit is the thread's, and there since Linux 5.15.
+ * The limit is the thread's, for all of its rings as long as it lives, and there since Linux 5.15. It is that of the bounded
+ * workers alone: what other rings do with regular files and block devices and cannot submit at once is done one by one as well, and
+ * waits while a command of ours does. The unbounded workers, of sockets and pipes, are left as they are: what waits there may be for
+ * another of them to do something. Beside a thread that submits the limit is that thread's, which has no other ring.
  */
 static void one_worker(struct aionvme_ring *ring)
 {
-	unsigned most[2] = { 1, 1 };
+	unsigned most[2] = { 1, 0 }; /* 0 leaves it as it is */
 
 	(void)io_uring_register_iowq_max_workers(&ring->ring, most);
 }
