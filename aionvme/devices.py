@@ -11,10 +11,15 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from aionvme.errors import UsageError
 
 SYSFS = Path("/sys")
+
+Presence = Callable[[], Literal["present", "away", "gone"]]
+"""Tells of a device whether it is there, or has been removed or is about to be ("gone"), or is a namespace whose paths are all
+being reset ("away"): the kernel takes no commands to it then."""
 
 
 @dataclass(frozen=True)
@@ -125,21 +130,28 @@ def controller_folder(path: Path) -> Path:
     return Path(os.path.realpath(SYSFS / "class/nvme" / _sysfs_name(path.stat())))
 
 
-def presence(fd: int) -> Callable[[], bool]:
-    """Tells of a namespace's or a controller's device, while it is open as ``fd``, whether it has been removed or is about to be.
+def presence(fd: int) -> Presence:
+    """What tells of a namespace's or a controller's device, while it is open as ``fd``.
 
     The kernel gives its number to no other device meanwhile, so it is looked up by that: names can be another's soon.
     """
     number = os.fstat(fd).st_rdev
     entry = SYSFS / f"dev/char/{os.major(number)}:{os.minor(number)}"
 
-    def is_gone() -> bool:
+    def look() -> Literal["present", "away", "gone"]:
         parent = Path(os.path.realpath(entry / "device"))
         own = attribute_text(entry / "state") or attribute_text(parent / "state")
         states = [own] if own else [path.state for path in _paths_below(parent)]
-        return not entry.exists() or (bool(states) and all(_is_ending(state) for state in states))
+        if not entry.exists() or (states and all(_is_ending(state) for state in states)):
+            return "gone"
+        away = states and not own and all(_is_ending(state) or state in _RESET for state in states)
+        return "away" if away else "present"
 
-    return is_gone
+    return look
+
+
+_RESET = ("new", "resetting", "connecting")
+"""States of a controller on its way to being live (again)."""
 
 
 def _is_ending(state: str) -> bool:

@@ -1,10 +1,10 @@
 """Contexts that open a target when they are entered, and close it in the right order when they are left."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar
 
+from aionvme.devices import Presence
 from aionvme.driver.driver import Driver
 from aionvme.driver.permission import Access
 from aionvme.errors import UsageError
@@ -58,8 +58,8 @@ class Entering(AbstractAsyncContextManager[Opened], ABC):
             driver.check_closable()  # all or nothing: on another loop, nothing is closed
         await self._undo.aclose()
 
-    def _drive(self, queue: Queue, name: str, is_gone: Callable[[], bool], access: Access) -> Driver:
-        driver = Driver(queue, name, is_gone, access)
+    def _drive(self, queue: Queue, name: str, presence: Presence, access: Access) -> Driver:
+        driver = Driver(queue, name, presence, access)
         self._drivers.append(driver)
         self._undo.push_async_callback(driver.aclose)
         return driver

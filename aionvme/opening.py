@@ -105,8 +105,10 @@ class _NamespaceOpening(Entering[Namespace]):
         self._undo.callback(attachment.close)
         target, device = attachment.target, attachment.device
         queue = recording.around(attachment.io) if recording else attachment.io
-        io = self._drive(queue, target, attachment.io_gone, Access(readonly=self._readonly))
-        admin = self._drive(attachment.admin, f"the controller of {target}", attachment.admin_gone, Access(admin=True))
+        io = self._drive(queue, target, attachment.io_presence, Access(readonly=self._readonly))
+        admin = self._drive(
+            attachment.admin, f"the controller of {target}", attachment.admin_presence, Access(admin=True)
+        )
         guard = Guard(
             target,
             block_name=device.block_name if device else None,
@@ -136,7 +138,7 @@ class _ControllerOpening(Entering[Controller]):
     async def _enter(self) -> Controller:
         attachment = attach_controller(self._named)
         self._undo.callback(attachment.close)
-        driver = self._drive(attachment.admin, attachment.target, attachment.is_gone, Access(admin=True))
+        driver = self._drive(attachment.admin, attachment.target, attachment.presence, Access(admin=True))
         guard = Guard(attachment.target, owner=attachment.owner, readonly=self._readonly, force=self._force)
         return await Controller.ask(attachment.target, partial(submit_admin, driver, guard))
 

@@ -2,9 +2,10 @@
 
 import errno
 import os
-from collections.abc import Callable
 from types import MappingProxyType
+from typing import Literal
 
+from aionvme.devices import Presence
 from aionvme.driver.permission import Access, rule_against
 from aionvme.errors import CommandAbortedError, DeviceGoneError, os_error
 from aionvme.nvme.command import Command
@@ -27,13 +28,9 @@ CQE_CAUSES = MappingProxyType(
 )
 
 
-Presence = Callable[[], bool]
-"""Whether a device has been removed."""
-
-
-def present() -> bool:
-    """It has not."""
-    return False
+def present() -> Literal["present"]:
+    """It is there."""
+    return "present"
 
 
 GIVEN_UP = frozenset((errno.EINTR, errno.EIO))
@@ -43,14 +40,18 @@ OF_WHAT_IS_GONE = GIVEN_UP | {errno.EINVAL}
 """What a command may end with as its device is removed. EINVAL is that of a namespace to which no path leads any more."""
 
 
-def command_error(res: int, command: Command, target: str, access: Access, is_gone: Presence) -> OSError:
+def command_error(res: int, command: Command, target: str, access: Access, presence: Presence) -> OSError:
     """The exception of a command that the operating system ended with a negative ``res``, with its likely cause.
 
-    ``is_gone`` is asked where the errno may be that of a device that has been removed, but does not say so.
+    ``presence`` is asked where the errno may be that of a device that has been removed or is being reset, but does not say so.
     """
     number, doing = -res, f"a command to {target}"
-    if number in OF_WHAT_IS_GONE and is_gone():
+    seen = presence() if number in OF_WHAT_IS_GONE else "present"
+    if seen == "gone":
         return DeviceGoneError(number, f"{os.strerror(number)}, {doing}: the device is gone")
+    if seen == "away" and number == errno.EINVAL:
+        why = "the kernel did not send it: no path to the namespace while its controller is being reset"
+        return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {why}")
     if number in GIVEN_UP:
         return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {CQE_CAUSES[number]}")
     if number in (errno.EACCES, errno.EPERM):

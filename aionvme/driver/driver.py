@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
+from aionvme.devices import Presence
 from aionvme.driver import hosts, process
-from aionvme.driver.causes import Presence, command_error, note_failure, present
+from aionvme.driver.causes import command_error, note_failure, present
 from aionvme.driver.fast import IN_C, Flight, InFlight
 from aionvme.driver.limiter import Limiter
 from aionvme.driver.permission import FULL_ACCESS, Access
@@ -42,12 +43,11 @@ controller that does not reset after as long again; past that nothing is going t
 class Driver:
     """One queue on one event loop."""
 
-    def __init__(self, queue: Queue, target: str, is_gone: Presence = present, access: Access = FULL_ACCESS) -> None:
-        """Take over ``queue`` and bind it to the running loop; ``target`` names the device, which ``is_gone`` asks for."""
+    def __init__(self, queue: Queue, target: str, presence: Presence = present, access: Access = FULL_ACCESS) -> None:
+        """Take over ``queue`` and bind it to the running loop; ``target`` names the device, which ``presence`` asks for."""
         self.queue = queue
-        self._is_gone = is_gone
-        self._target = target
-        self._access = access
+        self._presence = presence
+        self._target, self._access = target, access
         self._state = State.OPEN
         self._thread = threading.get_ident()
         self._host = hosts.bind(self._turn, queue.fileno(), self._no_turn_due)
@@ -103,7 +103,7 @@ class Driver:
 
     def os_error(self, res: int, command: Command) -> OSError:
         """The error of a command that the operating system ended, with its likely cause."""
-        return command_error(res, command, self._target, self._access, self._is_gone)
+        return command_error(res, command, self._target, self._access, self._presence)
 
     async def _carry_out(self, group: Group, submissions: Iterable[Submission], *, heedless: bool) -> list[Flight]:
         """Submit one after the other until one has failed, or ``heedless`` all, and wait until they have completed."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme._core import lib
-from aionvme.devices import GenericDevice, controller_folder, find, find_controller, presence
+from aionvme.devices import GenericDevice, Presence, controller_folder, find, find_controller, presence
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.device import NSID
 from aionvme.errors import UsageError
@@ -84,9 +84,9 @@ class Attachment:
     """None of an emulated namespace."""
     zone_counters: Callable[[], NDArray[np.void]] | None
     """What happened to each zone (:data:`~aionvme.emulator.zone_counters.ZONE_COUNTERS`), None where nothing counts it."""
-    io_gone: Callable[[], bool]
-    """Whether the device behind ``io`` has been removed."""
-    admin_gone: Callable[[], bool]
+    io_presence: Presence
+    """Whether the device behind ``io`` is there."""
+    admin_presence: Presence
     """The same of ``admin``."""
     close: Callable[[], None]
     """Releases everything: queues that nobody has closed, and what is under them."""
@@ -117,11 +117,11 @@ def attach(
 
 @dataclass(frozen=True)
 class ControllerAttachment:
-    """A controller with its admin queue open; ``is_gone`` says whether it was removed, ``close`` releases everything."""
+    """A controller with its admin queue open; ``presence`` says whether it is there, ``close`` releases everything."""
 
     target: str
     admin: Queue
-    is_gone: Callable[[], bool]
+    presence: Presence
     owner: Path | None
     """The controller in sysfs, None of an emulated one."""
     close: Callable[[], None]
@@ -136,7 +136,7 @@ def attach_controller(target: Target) -> ControllerAttachment:
             device = Device(parse_spec(name))
             undo.callback(device.close)
             admin: Queue = EmulatedQueue(device, depth=ADMIN_DEPTH, admin=True)
-            is_gone = _never
+            look: Presence = _present
         else:
             controller = find_controller(Path(name))
             name = str(controller)
@@ -144,9 +144,9 @@ def attach_controller(target: Target) -> ControllerAttachment:
             fd = _open(controller, readonly=True)  # the kernel makes no difference
             undo.callback(os.close, fd)
             admin = RingQueue(fd, lib.NVME_URING_CMD_ADMIN, kind="interrupt", depth=ADMIN_DEPTH)
-            is_gone = presence(fd)
+            look = presence(fd)
         undo.callback(admin.close)
-        return ControllerAttachment(name, admin, is_gone, owner, undo.pop_all().close)
+        return ControllerAttachment(name, admin, look, owner, undo.pop_all().close)
 
 
 def _name(target: Target) -> str:
@@ -181,8 +181,8 @@ def _attach_emulated(spec: str, choice: QueueChoice, depth: int) -> Attachment:
         no_metadata="emulated namespaces have none",
         device=None,
         zone_counters=device.zone_counters if device.spec.zoned else None,
-        io_gone=_never,
-        admin_gone=_never,
+        io_presence=_present,
+        admin_presence=_present,
         close=close,
     )
 
@@ -197,7 +197,7 @@ def _attach_device(
     with ExitStack() as undo:
         fd = _open(device.path, readonly=readonly)
         undo.callback(os.close, fd)
-        admin, admin_gone = _open_admin(device, fd, undo)
+        admin, admin_presence = _open_admin(device, fd, undo)
         io, why_not = _open_queue(device, fd, choice, depth, sqpoll)
         undo.callback(io.close)
         nsid = _nsid(fd, device.path)
@@ -216,14 +216,14 @@ def _attach_device(
         no_metadata=_no_metadata(device),
         device=device,
         zone_counters=None,
-        io_gone=presence(fd),
-        admin_gone=admin_gone,
+        io_presence=presence(fd),
+        admin_presence=admin_presence,
         close=close,
     )
 
 
-def _never() -> bool:
-    return False
+def _present() -> Literal["present"]:
+    return "present"
 
 
 def _open(path: Path, *, readonly: bool) -> int:
@@ -240,9 +240,9 @@ def _open(path: Path, *, readonly: bool) -> int:
         raise PermissionError(error.errno, f"{why}; {remedy}", str(path)) from None
 
 
-def _open_admin(device: GenericDevice, fd: int, undo: ExitStack) -> tuple[Queue, Callable[[], bool]]:
+def _open_admin(device: GenericDevice, fd: int, undo: ExitStack) -> tuple[Queue, Presence]:
     """The queue of the controller's commands, a ring on its node or where this process may not have that, the namespace's; and
-    what tells whether the device behind it has been removed."""
+    what tells whether the device behind it is there."""
     try:
         # The kernel makes no difference here between a node open for reading or for writing.
         controller = os.open(device.controller, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,12 +1,14 @@
 """A controller reset with commands in flight: each ends, and the same namespace works again."""
 
 import errno
+from pathlib import Path
 
 import anyio
 import numpy as np
 import pytest
 
 import aionvme
+from aionvme.devices import find
 from tests.conftest import node
 from tests.guest.faults import (
     DRIVE,
@@ -41,9 +43,15 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
         await ns.write(0, np.tile(old, 3 * N))
         reads, writes, late = Ends(), Ends(), Ends()
         written: list[int] = []
+        refused: list[int] = []
 
         async def write(slba: int) -> None:
-            await ns.write(slba, new)
+            try:
+                await ns.write(slba, new)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    refused.append(slba)
+                raise
             written.append(slba)
 
         with slowed(DRIVE, 12):
@@ -65,10 +73,29 @@ async def test_a_reset_loses_nothing(queue: FaultQueue) -> None:
         assert ns._io.in_flight == 0
         await answers_again(ns)
         data = (await ns.read(0, 3 * N)).reshape(3 * N, -1)
+        never = {*range(N, 2 * N), *refused}
         for slba in range(3 * N):
-            expected = (2,) if slba in written else (1, 2) if slba < N else (1,)
+            expected = (2,) if slba in written else (1,) if slba in never else (1, 2)
             assert any((data[slba] == value).all() for value in expected)
         await works(ns)
+
+
+async def test_commands_while_no_path_is_there(queue: FaultQueue) -> None:
+    """Where the kernel counts paths what comes during a reset is not sent, and a CommandAbortedError says so; else it waits."""
+    ends, over = Ends(), anyio.Event()
+    async with aionvme.open(target(), queue=queue) as ns, anyio.create_task_group() as tasks:
+
+        async def reset_it() -> None:
+            await reset(target())
+            over.set()
+
+        tasks.start_soon(reset_it)
+        while not over.is_set():
+            await ends.note(lambda: ns.read(0, 1))
+            await anyio.sleep(0.002)
+        await answers_again(ns)
+    numbers = {end.errno for end in ends.failed() if isinstance(end, aionvme.CommandAbortedError)}
+    assert (errno.EINVAL in numbers) == bool(find(Path(target())).paths)
 
 
 async def test_what_a_lost_controller_had_is_given_up(queue: FaultQueue) -> None:

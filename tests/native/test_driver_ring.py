@@ -3,6 +3,7 @@
 import errno
 import random
 from collections.abc import Callable
+from typing import Literal
 
 import anyio
 import pytest
@@ -71,12 +72,12 @@ async def test_a_command_given_up_because_its_device_goes() -> None:
     need_injected_results()
     asked = 0
 
-    def is_gone() -> bool:
+    def look() -> Literal["present", "gone"]:
         nonlocal asked
         asked += 1
-        return asked == 2
+        return "gone" if asked == 2 else "present"
 
-    driver = Driver(NopQueue(), "the device", is_gone)
+    driver = Driver(NopQueue(), "the device", look)
     for kind in (CommandAbortedError, DeviceGoneError):
         with pytest.raises(OSError, match="a command to the device") as caught:
             await driver.run([Submission(outcome(-errno.EINTR))])
