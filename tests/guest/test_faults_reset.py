@@ -29,7 +29,7 @@ from tests.guest.monitor import slowed
 pytestmark = [pytest.mark.anyio, on_each_path, pytest.mark.feature("controller reset")]
 
 N = 6
-"""Commands in flight, of which the backend answers one or two at once, and the others so slowly that the reset finds some there."""
+"""Commands in flight, of which the backend answers one or two at once, the others so slowly that the reset finds some there."""
 
 GIVEN_UP = (aionvme.CommandAbortedError, aionvme.SubmissionQueueDeletedError, aionvme.HostPathingError)
 """What the kernel, or a device, may have to say of a command that a reset ended."""
