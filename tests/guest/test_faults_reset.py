@@ -92,7 +92,7 @@ async def test_commands_while_no_path_is_there(queue: FaultQueue) -> None:
         tasks.start_soon(reset_it)
         while not over.is_set():
             await ends.note(lambda: ns.read(0, 1))
-            await anyio.sleep(0.002)
+            await anyio.sleep(0.01)
         await answers_again(ns)
     numbers = {end.errno for end in ends.failed() if isinstance(end, aionvme.CommandAbortedError)}
     assert (errno.EINVAL in numbers) == bool(find(Path(target())).paths)
