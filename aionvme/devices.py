@@ -139,15 +139,23 @@ def presence(fd: int) -> Presence:
     entry = SYSFS / f"dev/char/{os.major(number)}:{os.minor(number)}"
 
     def look() -> Literal["present", "away", "gone"]:
-        parent = Path(os.path.realpath(entry / "device"))
-        own = attribute_text(entry / "state") or attribute_text(parent / "state")
-        states = [own] if own else [path.state for path in _paths_below(parent)]
-        if not entry.exists() or (states and all(_is_ending(state) for state in states)):
-            return "gone"
-        away = states and not own and all(_is_ending(state) or state in _RESET for state in states)
-        return "away" if away else "present"
+        while True:
+            try:
+                return _look(entry)
+            except FileNotFoundError:  # what goes while it is looked at
+                continue
 
     return look
+
+
+def _look(entry: Path) -> Literal["present", "away", "gone"]:
+    parent = Path(os.path.realpath(entry / "device"))
+    own = attribute_text(entry / "state") or attribute_text(parent / "state")
+    states = [own] if own else [path.state for path in _paths_below(parent)]
+    if not entry.exists() or (states and all(_is_ending(state) for state in states)):
+        return "gone"
+    away = states and not own and all(_is_ending(state) or state in _RESET for state in states)
+    return "away" if away else "present"
 
 
 _RESET = ("new", "resetting", "connecting")
