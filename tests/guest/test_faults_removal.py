@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 import aionvme
+from aionvme.devices import attribute_text
 from tests.conftest import node
 from tests.guest import monitor
 from tests.guest.faults import (
@@ -98,17 +99,19 @@ async def test_a_controller_that_is_lost_first(queue: FaultQueue) -> None:
     """A controller that does not answer any more is removed: what it had in flight is given up when its time is over, and is told
     as DeviceGoneError too. Buffers are kept until then."""
     buffers, ends = Buffers(), Ends()
+    place = target()
+    state = controller(place) / "state"
     try:
-        with io_timeout(target(), 1000):
+        with io_timeout(place, 2000):
             monitor.throttle(DRIVE, 4)
-            async with aionvme.open(target(), queue=queue) as ns, anyio.create_task_group() as tasks:
+            async with aionvme.open(place, queue=queue) as ns, anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(6):
                     tasks.start_soon(ends.note, lambda i=i: ns.write(i, buffers.new(ns.lba_size)))
                 await all_in_flight(ns, before + 6)
-                cut_off(target())
-                tasks.start_soon(remove, target())
-                await anyio.sleep(0.2)
+                cut_off(place)
+                tasks.start_soon(remove, place)
+                await until(lambda: attribute_text(state) != "live")
                 assert buffers.living() >= ns._io.in_flight > 0
                 with anyio.fail_after(60):
                     await until(lambda: ns._io.in_flight == 0, 60)
