@@ -135,6 +135,9 @@ async def test_what_is_for_the_privileged() -> None:
             await ns.submit(Command(0x0E, cdw10=15, cdw11=1), into=bytearray(64))
         with refused("admin commands other than Identify need CAP_SYS_ADMIN"):
             await ns.submit_admin(get_log_page(0x02, 512), into=bytearray(512))
+        pieces = [bytearray(4000), bytearray(96)]
+        await ns.submit_admin(identify(0x01), into=pieces)
+        assert b"".join(pieces) == ns.controller.raw.tobytes()
         with refused("Identify with CNS 0x03 needs CAP_SYS_ADMIN"):
             await ns.submit_admin(identify(0x03, nsid=1), into=bytearray(4096))
         assert len(await ns.read(0, 1)) == 512
