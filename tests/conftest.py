@@ -170,13 +170,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _spared(item: pytest.Item) -> bool:
     """Whether the guest leaves a test out because it runs there on other queues and event loops already.
 
-    Each test runs on every queue of the guest's, and on every loop, but not on all pairs of them: the host has all loops.
+    Each test runs on every queue of the guest's, and but for raw queues on every loop, but not on all pairs of them: the host has
+    all loops.
     """
     params = item.callspec.params if hasattr(item, "callspec") else {}
     place, backend = params.get("place"), params.get("anyio_backend")
     if item.get_closest_marker("once"):
         return (place is not None and place.queue == "polled") or backend not in (None, ASYNCIO)
-    return place is not None and (place.queue, backend) in (("polled", UVLOOP), ("interrupt", TRIO))
+    return place is not None and (place.queue, backend) in (("polled", UVLOOP), ("interrupt", TRIO), ("raw", UVLOOP))
 
 
 def _since(item: pytest.Item) -> tuple[int, int]:
