@@ -132,9 +132,7 @@ NEEDS: dict[str, str] = {}
 def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest of the marker."""
     config.addinivalue_line("markers", "feature(name, since=(0, 0)): what a test is about, and what Linux that needs")
-    config.addinivalue_line(
-        "markers", "once: in the guest on one queue and event loop, since nothing of it reaches a ring"
-    )
+    config.addinivalue_line("markers", "once: in the guest on one queue and event loop, since it is above the queue")
 
 
 @pytest.hookimpl(tryfirst=True)

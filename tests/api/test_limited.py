@@ -10,7 +10,7 @@ import pytest
 import aionvme
 from tests.conftest import Place
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("limits")]
+pytestmark = [pytest.mark.anyio, pytest.mark.once, pytest.mark.feature("limits")]
 
 DEPTH = 2
 RANDOM = np.random.default_rng(20_26)

@@ -16,7 +16,7 @@ import pytest
 import aionvme
 from tests.conftest import Place
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("replay")]
+pytestmark = [pytest.mark.anyio, pytest.mark.once, pytest.mark.feature("replay")]
 
 ZONES = 5  # no more than may be open at a time: which zone the controller closes then is its own affair
 WRITE, READ, COMPARE, SEND, RECEIVE, APPEND = 0x01, 0x02, 0x05, 0x79, 0x7A, 0x7D
@@ -211,7 +211,6 @@ async def test_what_does_not_depend_goes_together(place: Place, tmp_path: Path, 
     assert replayed["slba"].tolist() == list(range(40))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(("speed", "gap_ns"), [(1, 60e6), (3.0, 20e6), (0.5, 120e6)])
 async def test_times_are_kept(place: Place, tmp_path: Path, speed: float, gap_ns: float) -> None:
     """Reads 60 ms apart come again at those times from the beginning, divided by the speed; not before, and not much later."""
@@ -373,7 +372,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("case", REFUSED)
 async def test_what_does_not_fit_is_refused(place: Place, tmp_path: Path, case: str) -> None:
     """UsageError that says why, with nothing sent, not even the commands before."""
@@ -386,7 +384,6 @@ async def test_what_does_not_fit_is_refused(place: Place, tmp_path: Path, case: 
         assert ns._io.submitted == before
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("speed", [0, -1, math.nan, math.inf, "fast"])
 async def test_speeds_that_are_none(place: Place, speed: Any) -> None:
     """UsageError for what is no number above 0."""

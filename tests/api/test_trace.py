@@ -13,7 +13,7 @@ import aionvme
 from aionvme.nvme import nvm as builders
 from tests.conftest import Place
 
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("traces")]
+pytestmark = [pytest.mark.anyio, pytest.mark.once, pytest.mark.feature("traces")]
 
 
 def rows(trace: Any, *names: str) -> list[Any]:
@@ -172,7 +172,6 @@ async def test_no_command_no_rows(place: Place, tmp_path: Path) -> None:
     assert aionvme.load_trace(tmp_path / "run.npy").shape == (0,)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("none/run.npy", "No such file"), (".", "not a file"), ("/dev/null", "not a file"), ("a\0b", "null"), (7, "int")],
@@ -186,7 +185,6 @@ async def test_a_file_that_cannot_be_is_refused_first(tmp_path: Path, path: Any,
     assert os.path.exists("/dev/null")
 
 
-@pytest.mark.once
 async def test_an_opening_that_fails_leaves_the_file_alone(tmp_path: Path) -> None:
     """Nothing was traced, and nothing that was there is lost."""
     file = tmp_path / "run.npy"
@@ -197,7 +195,6 @@ async def test_an_opening_that_fails_leaves_the_file_alone(tmp_path: Path) -> No
     assert file.read_text() == "what was there before"
 
 
-@pytest.mark.once
 async def test_a_file_that_cannot_be_written_in_the_end_is_told(place: Place, tmp_path: Path) -> None:
     """OSError when the namespace has been left, and nothing half is left: here the folder has gone meanwhile."""
     folder = tmp_path / "folder"
