@@ -39,7 +39,10 @@ if IN_VM:
 
     async def test_depth_ends_at_what_the_device_has(place: Place) -> None:
         """No more commands are in flight than the device's queue has requests for, and ns.queue says how many."""
-        nr_requests = int(Path("/sys/class/block/nvme0n1/queue/nr_requests").read_text())
+        # With multipath commands take the queues of the paths, which have block devices of their own, out of sight.
+        queues = Path("/sys/class/block")
+        (file,) = [*queues.glob("nvme0c*n1/queue/nr_requests")] or [queues / "nvme0n1/queue/nr_requests"]
+        nr_requests = int(file.read_text())
         async with place.open(place.nvm_512, depth=16384) as ns:
             assert ns.queue.depth == nr_requests < 16384
             assert ns._io.queue.depth == nr_requests
