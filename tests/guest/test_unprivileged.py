@@ -78,7 +78,6 @@ def refused(rule: str) -> Any:
 
 if kernel_version() < (6, 2):
 
-    @pytest.mark.feature("without root")
     async def test_before_linux_6_2() -> None:
         """Nothing goes without CAP_SYS_ADMIN, which the error says."""
         for controller in (0o600, 0o666):
