@@ -14,9 +14,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "kernels.md"
 HEAD = """# What works on which kernel
 
 Written by `make kernels` from the outcomes of tests in the virtual machine (`tests/features.py`), not by hand; `make test` holds
-it against its own runs. A queue is named where all of a feature's tests passed on it; "yes" is said of tests that need no
-particular one, "from" which Linux brings the feature, and "-" of what the machine of that run had no device for: Linux 6.1 runs
-there with QEMU's controllers of Debian 12, the others with those of QEMU 10.
+it against its own runs. A queue is named where all of a feature's tests passed on it; limits, replay and traces, which stand
+above the queues, are tested on one, and faults not on the polled queue of 6.1, which they can crash. "yes" is said of tests that
+need no particular queue, "from" which Linux brings the feature, and "-" of what the machine of that run had no device for: Linux
+6.1 runs there with QEMU's controllers of Debian 12, the others with those of QEMU 10.
 
 """
 
