@@ -38,7 +38,7 @@ async def tenant(
 
 async def test_what_is_written_is_read(tenant: aionvme.Namespace) -> None:
     """A write and a read longer than one command, in a registered buffer, go through in parts; so do what moves no data."""
-    source = tenant.alloc(5 * tenant.max_transfer_bytes // 2)
+    source = tenant.alloc(3 * tenant.max_transfer_bytes)
     source[:] = RANDOM.integers(0, 256, source.size, np.uint8)
     await tenant.write(0, source)
     await tenant.flush()
