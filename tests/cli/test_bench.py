@@ -178,7 +178,8 @@ def test_zones_are_used_up_and_reset(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert point["errors"] == 0
         assert point["commands"] > 16 * 3  # more than may be active hold: zones were reset in between
         assert point["zone_resets"] >= 3
-        assert point["written_zones"] >= 1
+    # What the second finds is what the first left: nothing, where its time was up just after zones were reset.
+    assert points[0]["written_zones"] == 1
 
     async def look(ns: aionvme.Namespace) -> tuple[Any, bytes]:
         return await ns.report_zones(), (await ns.read(7 * ns.zsze, 2)).tobytes()
