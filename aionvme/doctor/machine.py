@@ -9,9 +9,10 @@ from pathlib import Path
 
 from aionvme import devices
 from aionvme.doctor.check import NO_RAW_REMEDY, POLL_REMEDY, RAW_REMEDY, Check
-from aionvme.doctor.process import CAP_IPC_LOCK, capable, mapped_library
+from aionvme.doctor.process import mapped_library
 from aionvme.doctor.rings import rings
 from aionvme.driver.fast import IN_C, pure_wanted
+from aionvme.privileges import CAP_IPC_LOCK, capable
 
 MEMLOCK_ENOUGH = 8 << 20
 """The kernel's own default for RLIMIT_MEMLOCK since 5.16."""

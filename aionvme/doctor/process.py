@@ -1,15 +1,13 @@
-"""What this process may do, as the kernel tells it."""
+"""This process, as the kernel shows it."""
 
 import os
 import re
 from pathlib import Path
 
 from aionvme.devices import attribute_text
+from aionvme.privileges import process_status
 
 PROC = Path("/proc")
-
-CAP_IPC_LOCK = 14
-CAP_SYS_ADMIN = 21
 
 
 def sysctl(name: str) -> str | None:
@@ -17,14 +15,9 @@ def sysctl(name: str) -> str | None:
     return attribute_text(PROC / "sys/kernel" / name)
 
 
-def capable(capability: int) -> bool:
-    """Whether a capability is in effect."""
-    return bool(int(_status("CapEff") or "0", 16) >> capability & 1)
-
-
 def filtered() -> bool:
     """Whether a seccomp filter is at work."""
-    return _status("Seccomp") == "2"
+    return process_status("Seccomp") == "2"
 
 
 def in_group(group: str | None) -> bool:
@@ -36,8 +29,3 @@ def mapped_library(name: str) -> str | None:
     """The path of a shared library that is mapped, None where there is none."""
     found = re.findall(rf"\S*/{name}[^/\s]*$", attribute_text(PROC / "self/maps") or "", re.MULTILINE)
     return found[0] if found else None
-
-
-def _status(key: str) -> str | None:
-    match = re.search(rf"^{key}:\s*(\S+)", attribute_text(PROC / "self/status") or "", re.MULTILINE)
-    return match and match[1]

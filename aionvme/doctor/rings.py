@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from aionvme._core import lib
 from aionvme.devices import kernel_version
 from aionvme.doctor.check import Check, one_line
-from aionvme.doctor.process import CAP_SYS_ADMIN, capable, filtered, in_group, sysctl
+from aionvme.doctor.process import filtered, in_group, sysctl
 from aionvme.nvme.command import NVME_URING_CMD
+from aionvme.privileges import CAP_SYS_ADMIN, capable
 from aionvme.queues.ring import RingQueue
 
 FILTER_REMEDY = (

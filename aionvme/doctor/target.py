@@ -12,11 +12,11 @@ from aionvme import devices
 from aionvme.devices import GenericDevice
 from aionvme.doctor.check import NO_RAW_REMEDY, POLL_REMEDY, RAW_REMEDY, Check, TargetDiagnosis, one_line
 from aionvme.doctor.nodes import node
-from aionvme.doctor.process import CAP_SYS_ADMIN, capable
 from aionvme.errors import AionvmeError, UsageError
 from aionvme.in_use import users_of
 from aionvme.namespace import Namespace
 from aionvme.opening import open_namespace
+from aionvme.privileges import CAP_SYS_ADMIN, capable
 from aionvme.queues.polled import why_auto_does_not_poll, why_not_polled
 from aionvme.queues.raw import ProposedRawQueue, raw_queues, why_not_raw
 

@@ -3,16 +3,13 @@
 The rules are those of ``nvme_cmd_allowed`` (drivers/nvme/host/ioctl.c); their refusals are -EACCES, all of them.
 """
 
-import re
-from pathlib import Path
 from typing import NamedTuple
 
-from aionvme.devices import attribute_text, kernel_version
+from aionvme.devices import kernel_version
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import AdminOpcode
 from aionvme.nvme.transfer import Direction, direction
-
-CAP_SYS_ADMIN = 21
+from aionvme.privileges import CAP_SYS_ADMIN, capable
 
 _CNS_FOR_ALL = frozenset({0x00, 0x01, 0x05, 0x06, 0x08})
 """Namespace and controller, both also as a command set has them, and a namespace whatever its command set."""
@@ -34,7 +31,7 @@ FULL_ACCESS = Access()
 
 def rule_against(command: Command, access: Access) -> str:
     """Why a command that ended with EACCES or EPERM is not allowed to this process."""
-    if _has_cap_sys_admin():
+    if capable(CAP_SYS_ADMIN):
         return (
             "though this process has CAP_SYS_ADMIN: the driver keeps it to itself (from Linux 7 on Set Features of the Number of "
             "Queues), a security module or a seccomp filter forbids it, or the capability is one of a container's user "
@@ -60,8 +57,3 @@ def rule_against(command: Command, access: Access) -> str:
         "effect than that it changes blocks"
         + (", for which the device has to be opened for writing" if access.readonly else "")
     )
-
-
-def _has_cap_sys_admin() -> bool:
-    match = re.search(r"^CapEff:\s*(\S+)", attribute_text(Path("/proc/self/status")) or "", re.MULTILINE)
-    return match is not None and bool(int(match[1], 16) >> CAP_SYS_ADMIN & 1)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 import aionvme
-from aionvme import devices
+from aionvme import devices, privileges
 from aionvme.cli import main
 from aionvme.doctor import process, rings
 from aionvme.doctor.nodes import node as node_check
@@ -159,6 +159,7 @@ def test_causes_of_eperm(
     for name, value in (("io_uring_disabled", disabled), ("io_uring_group", group)):
         if value is not None:
             (tmp_path / "sys/kernel" / name).write_text(value + "\n")
+    monkeypatch.setattr(privileges, "PROC", tmp_path)
     monkeypatch.setattr(process, "PROC", tmp_path)
     fail_rings(monkeypatch, errno.EPERM)
     assert main(["doctor", "--json"]) == 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import aionvme
 from aionvme.devices import find
-from aionvme.doctor.process import CAP_IPC_LOCK
+from aionvme.privileges import CAP_IPC_LOCK
 from aionvme.queues import ring
 from tests.cli.confined import LIBC, called
 from tests.conftest import Place, node

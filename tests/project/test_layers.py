@@ -21,7 +21,7 @@ LAYERS = [
         "aionvme.latency",
         "aionvme.trace",
     },
-    {"aionvme.emulator", "aionvme.devices", "aionvme.in_use"},
+    {"aionvme.emulator", "aionvme.devices", "aionvme.in_use", "aionvme.privileges"},
     {"aionvme.queues"},
     {"aionvme.driver", "aionvme.buffers", "aionvme.vectored", "aionvme.guard", "aionvme.geometry"},
     {"aionvme.prepare", "aionvme.prepare_batch", "aionvme.protecting", "aionvme.mover", "aionvme.zones"},
