@@ -269,8 +269,8 @@ def _beside(transfer: Transfer, geometry: Geometry, metadata: Buffer | None) -> 
     ms = geometry.namespace.ms
     if not geometry.separate_metadata:
         if metadata is not None:
-            where = f"is in the data buffer, {ms} bytes behind each block" if ms else "does not exist: blocks have none"
-            raise UsageError(f"metadata=: on this namespace it {where}")
+            where = f"have theirs in the data buffer, {ms} bytes behind each block" if ms else "have none"
+            raise UsageError(f"metadata=: this namespace's blocks {where}")
         return NOTHING
     needed = transfer.span.len_bytes // transfer.block_bytes * ms
     what = f"{ms} bytes of metadata for each block, in a buffer of their own"
