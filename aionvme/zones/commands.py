@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme.buffers import Buffer
+from aionvme.protecting import Protection
 from aionvme.vectored import Data
 
 
@@ -34,18 +35,50 @@ class Commands(Protocol):
         """Most zones that may be active."""
 
     @overload
-    async def read(self, slba: int, nlb: int, *, into: Buffer | None = None, fua: bool = False) -> NDArray[np.uint8]:
+    async def read(
+        self,
+        slba: int,
+        nlb: int,
+        *,
+        into: Buffer | None = None,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> NDArray[np.uint8]:
         """Read blocks."""
 
     @overload
     async def read(
-        self, slba: int, nlb: int, *, into: Sequence[Buffer], fua: bool = False
+        self,
+        slba: int,
+        nlb: int,
+        *,
+        into: Sequence[Buffer],
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
     ) -> list[NDArray[np.uint8]]: ...
 
-    async def write(self, slba: int, data: Data, *, fua: bool = False) -> None:
+    async def write(
+        self,
+        slba: int,
+        data: Data,
+        *,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> None:
         """Write blocks."""
 
-    async def zone_append(self, zslba: int, data: Data, *, fua: bool = False) -> int:
+    async def zone_append(
+        self,
+        zslba: int,
+        data: Data,
+        *,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> int:
         """Append blocks."""
 
     async def report_zones(self, slba: int = 0, *, nr_zones: int | None = None) -> NDArray[np.void]:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from aionvme.buffers import Buffer
 from aionvme.errors import NvmeError, UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
-from aionvme.vectored import Data, Memory, memory_of
+from aionvme.protecting import Protection
+from aionvme.vectored import Data
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.commands import Commands
+from aionvme.zones.held import Held, hold
 from aionvme.zones.record import NO_WRITE_POINTER, Record
 
 
@@ -90,26 +92,34 @@ class Zone:
         """Blocks that can still be written."""
         return self._known.zcap - self._known.written
 
-    async def append(self, data: Data, *, fua: bool = False) -> int:
+    async def append(
+        self,
+        data: Data,
+        *,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> int:
         """Append whole blocks, at most :attr:`~aionvme.Namespace.max_append_bytes`; gives the LBA where the device put them.
 
-        Appends of many tasks are in flight together.
+        Appends of many tasks are in flight together. ``metadata`` and ``protection`` are as with
+        :meth:`~aionvme.Namespace.write`, here and below.
         """
         record = self._record
-        data, _held, nlb = self._hold(data)
+        held = self._hold(data, fua, metadata, protection)
         record.ours = True
         if not record.known:
             await self._book.find_out(record)
         if record.known and record.zs in NO_WRITE_POINTER:
             async with record.gate.alone():
                 if record.known and record.zs in NO_WRITE_POINTER:
-                    return await self._refused(data)
+                    return await self._refused(held)
         await self._book.resources.admit(record)
         try:
             await record.gate.enter()
             try:
-                lba = await self._commands.zone_append(record.zslba, data, fua=fua)
-                record.advance(lba - record.zslba + nlb)
+                lba = await self._commands.zone_append(record.zslba, held.data, **held.options)
+                record.advance(lba - record.zslba + held.nlb)
             except UsageError:
                 raise
             except BaseException:
@@ -124,7 +134,14 @@ class Zone:
             self._book.resources.release(record)
         return lba
 
-    async def write(self, data: Data, *, fua: bool = False) -> int:
+    async def write(
+        self,
+        data: Data,
+        *,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> int:
         """Write whole blocks at the write pointer, of any length; gives their LBA.
 
         Writes of many tasks go one after the other, in the order in which they were called for, unless some of them had to wait
@@ -132,10 +149,10 @@ class Zone:
         area: :meth:`write_zrwa`.
         """
         record = self._record
-        data, _held, nlb = self._hold(data)
+        held = self._hold(data, fua, metadata, protection)
         record.ours = True
         if record.known:
-            self._check_room(nlb)
+            self._check_room(held.nlb)
         await self._book.resources.admit(record)
         try:
             async with record.gate.alone():
@@ -145,16 +162,16 @@ class Zone:
                     raise UsageError(
                         f"the zone at {record.zslba:#x} has a random write area: say where, with write_zrwa()"
                     )
-                self._check_room(nlb)
+                self._check_room(held.nlb)
                 slba = record.zslba + record.written
                 try:
-                    await self._commands.write(slba, data, fua=fua)
+                    await self._commands.write(slba, held.data, **held.options)
                 except UsageError:
                     raise
                 except BaseException:
                     record.doubt()
                     raise
-                record.advance(slba - record.zslba + nlb)
+                record.advance(slba - record.zslba + held.nlb)
         except NvmeError as error:
             await self._book.mend(record, error)
             raise
@@ -164,21 +181,42 @@ class Zone:
 
     @overload
     async def read(
-        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Buffer | None = None, fua: bool = False
+        self,
+        slba: SupportsIndex,
+        nlb: SupportsIndex,
+        *,
+        into: Buffer | None = None,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
     ) -> NDArray[np.uint8]: ...
 
     @overload
     async def read(
-        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Sequence[Buffer], fua: bool = False
+        self,
+        slba: SupportsIndex,
+        nlb: SupportsIndex,
+        *,
+        into: Sequence[Buffer],
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
     ) -> list[NDArray[np.uint8]]: ...
 
     async def read(
-        self, slba: SupportsIndex, nlb: SupportsIndex, *, into: Data | None = None, fua: bool = False
+        self,
+        slba: SupportsIndex,
+        nlb: SupportsIndex,
+        *,
+        into: Data | None = None,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
     ) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
         """Read blocks of this zone, as :meth:`aionvme.Namespace.read` does. Raises UsageError where they are not."""
         slba, nlb = index(slba), index(nlb)
         self._check_range(slba, nlb)
-        return await self._commands.read(slba, nlb, into=into, fua=fua)
+        return await self._commands.read(slba, nlb, into=into, fua=fua, metadata=metadata, protection=protection)
 
     async def open(self, *, zrwa: bool = False) -> None:
         """Open it explicitly: it stays open until it is closed, or becomes full.
@@ -208,7 +246,15 @@ class Zone:
                 with anyio.CancelScope(shield=True):
                     await self._book.close(self._record)
 
-    async def write_zrwa(self, slba: SupportsIndex, data: Data, *, fua: bool = False) -> None:
+    async def write_zrwa(
+        self,
+        slba: SupportsIndex,
+        data: Data,
+        *,
+        fua: bool = False,
+        metadata: Buffer | None = None,
+        protection: Protection | None = None,
+    ) -> None:
         """Write whole blocks into the random write area, which begins at the write pointer: in any order, and again.
 
         What goes beyond its end moves it, and the write pointer with it: blocks that it leaves behind are written for good.
@@ -216,13 +262,14 @@ class Zone:
         """
         record = self._record
         slba = index(slba)
-        self._check_range(slba, self._hold(data)[2])
+        held = self._hold(data, fua, metadata, protection)
+        self._check_range(slba, held.nlb)
         record.ours = True
         await self._book.resources.admit(record)
         try:
             await record.gate.enter()
             try:
-                await self._commands.write(slba, data, fua=fua)
+                await self._commands.write(slba, held.data, **held.options)
             finally:
                 record.doubt()  # whether it moved is the device's to say
                 record.gate.leave()
@@ -318,10 +365,10 @@ class Zone:
         finally:
             self._book.resources.settle(record)
 
-    async def _refused(self, data: Data) -> int:
+    async def _refused(self, held: Held) -> int:
         """Have the device say why it takes nothing more, which needs no resources."""
         try:
-            lba = await self._commands.zone_append(self._record.zslba, data)
+            lba = await self._commands.zone_append(self._record.zslba, held.data, **held.options)
         except NvmeError as error:
             await self._book.mend(self._record, error)
             raise
@@ -347,9 +394,6 @@ class Zone:
         if guard.why_not is not None:
             raise guard.error(f"{what} of the zone at {self._record.zslba:#x}")
 
-    def _hold(self, data: Data) -> tuple[Data, Memory, int]:
-        """Data that may have to wait, what keeps its memory from being resized meanwhile, and how many blocks it is."""
+    def _hold(self, data: Data, fua: bool, metadata: Buffer | None, protection: Protection | None) -> Held:
         self._check_writable("a write")
-        held = tuple(data) if isinstance(data, (list, tuple)) else data
-        memory = memory_of(held, writable=False)
-        return held, memory, self._book.geometry.blocks_in(memory.len_bytes)
+        return hold(data, self._book.geometry, fua=fua, metadata=metadata, protection=protection)

@@ -164,6 +164,19 @@ async def test_a_full_zone_and_too_much_data(zns: aionvme.Namespace) -> None:
         await zone.read(5 * ZONE - 1, 2)
 
 
+async def test_metadata_that_blocks_have_not(zns: aionvme.Namespace) -> None:
+    """It is refused before the zone counts as written to, and the zone's place is given back."""
+    zone = zns.zones[4]
+    for call in (zone.append(blocks(1), metadata=bytes(8)), zone.write(blocks(1), metadata=bytes(8))):
+        with pytest.raises(aionvme.UsageError, match="blocks have none"):
+            await call
+    with pytest.raises(aionvme.UsageError, match="without protection information"):
+        await zone.append(blocks(1), protection=aionvme.Protection())
+    assert (zone.zs, zone.written) == (ZoneState.EMPTY, 0)
+    assert zns.zones.holders() == []
+    assert await zns.zones.check() == []
+
+
 async def test_others_are_noticed(zns: aionvme.Namespace) -> None:
     """What goes past the object shows in check(), makes its next write fail once, and is known after that or a refresh()."""
     zone = zns.zones[6]

@@ -85,6 +85,36 @@ async def test_any_command_takes_metadata(ns: aionvme.Namespace) -> None:
         await ns.submit(nvm.read(9, 2), into=into, metadata=bytes(2 * MS))
 
 
+async def test_zones_take_metadata(place: Place) -> None:
+    """Zone objects pass it on. An append that waits for an open zone keeps hold of both of its buffers."""
+    async with place.open(node(9, "nvme2")) as zns:
+        await zns.reset_zone(select_all=True)
+        zone, other = zns.zones[1], zns.zones[2]
+        data, metadata = noise(4 * 4096, 9), noise(4 * MS, 10)
+        lba = await zone.append(data[:8192], metadata=metadata[: 2 * MS])
+        assert await zone.write(data[8192:], metadata=metadata[2 * MS :]) == lba + 2
+        seen = np.zeros(4 * MS, np.uint8)
+        assert (await zone.read(lba, 4, metadata=seen) == data).all()
+        assert (seen == metadata).all()
+        for call in (zone.append(data), zone.write(data)):
+            with pytest.raises(aionvme.UsageError, match="pass metadata=, 32 bytes"):
+                await call
+        assert zone.written == 4
+
+        block, beside = bytearray(data[:4096]), bytearray(metadata[:MS])
+        async with anyio.create_task_group() as tasks, zone.opened():
+            tasks.start_soon(lambda: other.append(block, metadata=beside))
+            with anyio.fail_after(10):
+                while not zns.zones.waiting():
+                    await anyio.sleep(0.001)
+            for buffer in (block, beside):
+                with pytest.raises(BufferError):
+                    buffer.append(0)
+        seen = np.zeros(MS, np.uint8)
+        assert (await other.read(other.zslba, 1, metadata=seen) == data[:4096]).all()
+        assert (seen == metadata[:MS]).all()
+
+
 @pytest.mark.once
 async def test_no_block_moves_without_its_metadata(ns: aionvme.Namespace) -> None:
     """What would go without is refused, and says what to pass."""

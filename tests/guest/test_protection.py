@@ -412,6 +412,12 @@ async def test_the_host_protects_appends(ns: aionvme.Namespace, form: Format) ->
     assert await ns.zone_append(zslba, blocks.buffer, protection=aionvme.Protection(app_tag=9)) == zslba
     await blocks.check(ns, zslba)
     await blocks.check(ns, zslba, protection=aionvme.Protection(app_tag=9, prchk=False))
+    zone, protection = ns.zones[3], aionvme.Protection(app_tag=10)
+    assert await zone.append(blocks.buffer[: 3 * 4096], protection=protection) == zone.zslba
+    assert await zone.write(blocks.buffer[3 * 4096 :], protection=protection) == zone.zslba + 3
+    assert (await zone.read(zone.zslba, 4, protection=protection) == blocks.buffer).all()
+    with pytest.raises(aionvme.ProtectionError):
+        await zone.read(zone.zslba, 4, protection=aionvme.Protection(app_tag=9, prchk=False))
 
 
 @formats(ZONED)

@@ -185,6 +185,13 @@ CONTROLLERS = (
                 metadata="separate",
                 protection=1,
             ),
+            Namespace(
+                nsid=9,
+                lba_size=4 * KIB,
+                size=8 * MIB,
+                zones=Zones(size=MIB, capacity=768 * KIB, max_open=1, max_active=6),
+                metadata="separate",
+            ),
         ),
         mdts=5,  # 128 KiB
         zasl=4,  # 64 KiB
