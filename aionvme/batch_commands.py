@@ -27,6 +27,9 @@ class BatchCommands(ABC):
     ``result`` (the 64-bit result of the completion) and ``latency_ns`` (from its submission to the ring until it was reaped;
     0 on a limited or traced namespace).
 
+    ``metadata``, where the format keeps it apart, is a buffer for all of the blocks, too: needed by what writes, unless all of it
+    is protection information, which the controller makes and checks.
+
     Arrays longer than the queue is deep flow through it, and other tasks' commands beside them. A task that is cancelled submits
     no more of its array, and goes on when what was submitted has completed.
     """
@@ -34,30 +37,42 @@ class BatchCommands(ABC):
     _geometry: Geometry
     _pool: BufferPool
 
-    async def read_many(self, slba: ArrayLike, nlb: ArrayLike, into: Buffer) -> Completions:
+    async def read_many(
+        self, slba: ArrayLike, nlb: ArrayLike, into: Buffer, *, metadata: Buffer | None = None
+    ) -> Completions:
         """Read ``nlb`` blocks (one number, or one for each) from each of ``slba``, one after the other into a buffer of exactly
         that size."""
         self._check_usable()
         span = span_of(into, writable=True)
-        return await self._run_batch(blocks_batch(NvmOpcode.READ, slba, nlb, span, self._geometry, self._pool))
+        return await self._run_batch(
+            blocks_batch(NvmOpcode.READ, slba, nlb, span, self._geometry, self._pool, metadata)
+        )
 
-    async def write_many(self, slba: ArrayLike, nlb: ArrayLike, data: Buffer) -> Completions:
+    async def write_many(
+        self, slba: ArrayLike, nlb: ArrayLike, data: Buffer, *, metadata: Buffer | None = None
+    ) -> Completions:
         """Write ``nlb`` blocks (one number, or one for each) at each of ``slba``, from one after the other in the buffer.
 
         They are in flight together and complete in any order: on a zoned namespace use :meth:`append_many`.
         """
         self._check_usable()
         span = span_of(data, writable=False)
-        return await self._run_batch(blocks_batch(NvmOpcode.WRITE, slba, nlb, span, self._geometry, self._pool))
+        return await self._run_batch(
+            blocks_batch(NvmOpcode.WRITE, slba, nlb, span, self._geometry, self._pool, metadata)
+        )
 
-    async def append_many(self, zslba: ArrayLike, nlb: ArrayLike, data: Buffer) -> Completions:
+    async def append_many(
+        self, zslba: ArrayLike, nlb: ArrayLike, data: Buffer, *, metadata: Buffer | None = None
+    ) -> Completions:
         """Append ``nlb`` blocks (one number, or one for each) to the zone that starts at each of ``zslba``, from one after the
         other in the buffer; ``result`` says at which LBA each is."""
         self._check_usable()
         if (unsigned("zslba", zslba) % np.uint64(self.zsze)).any():
             raise UsageError(f"an LBA in zslba does not start a zone: zones have {self.zsze:#x} blocks")
         span = span_of(data, writable=False)
-        return await self._run_batch(blocks_batch(NvmOpcode.ZONE_APPEND, zslba, nlb, span, self._geometry, self._pool))
+        return await self._run_batch(
+            blocks_batch(NvmOpcode.ZONE_APPEND, zslba, nlb, span, self._geometry, self._pool, metadata)
+        )
 
     async def submit_many(
         self, commands: Sequence[Command] | NDArray[np.void], buffer: Buffer | None = None

@@ -112,8 +112,13 @@ def _check_metadata(command: Command, metadata: Span, geometry: Geometry) -> Non
         raise UsageError(
             f"{describe(command)}: the command moves {needed} bytes of metadata beside its data, and {beside}"
         )
+    check_passable(describe(command), metadata, geometry)
+
+
+def check_passable(what: str, metadata: Span, geometry: Geometry) -> None:
+    """Raise UsageError where a command has metadata, and the kernel passes none to this namespace."""
     if metadata.len_bytes and geometry.no_metadata:
-        raise UsageError(f"{describe(command)}: its metadata cannot be passed: {geometry.no_metadata}")
+        raise UsageError(f"{what}: its metadata cannot be passed: {geometry.no_metadata}")
 
 
 def prepare_admin(command: Command, span: Memory) -> Submission:

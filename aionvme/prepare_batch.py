@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aionvme.buffers import BufferPool, Span
+from aionvme.buffers import NOTHING, Buffer, BufferPool, Span
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.nvme import nvm
@@ -20,6 +20,8 @@ from aionvme.nvme.command import (
     CDW12_OFFSET,
     CDW14_OFFSET,
     DATA_LEN_OFFSET,
+    METADATA_LEN_OFFSET,
+    METADATA_OFFSET,
     NVME_URING_CMD_DTYPE,
     Command,
     DataPointers,
@@ -28,8 +30,8 @@ from aionvme.nvme.command import (
 from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.nvme.protection import PRACT
 from aionvme.nvme.transfer import MOVES_BLOCKS, Direction, direction
-from aionvme.prepare import describe, refuse_writing
-from aionvme.protecting import by_the_controller
+from aionvme.prepare import check_passable, describe, refuse_writing
+from aionvme.protecting import beside_blocks, by_the_controller
 from aionvme.queues.batch import Batch, Column
 
 COMMAND = np.dtype(
@@ -48,9 +50,15 @@ DATA_LEN_MAX = (1 << 32) - 1
 
 
 def blocks_batch(
-    opcode: NvmOpcode, slba: ArrayLike, nlb: ArrayLike, span: Span, geometry: Geometry, pool: BufferPool
+    opcode: NvmOpcode,
+    slba: ArrayLike,
+    nlb: ArrayLike,
+    span: Span,
+    geometry: Geometry,
+    pool: BufferPool,
+    metadata: Buffer | None = None,
 ) -> Batch:
-    """Reads, writes or appends of ``nlb`` blocks each, whose data is one after the other in the buffer."""
+    """Reads, writes or appends of ``nlb`` blocks each, whose data is one after the other in the buffer, as is their metadata."""
     refuse_writing(Command(opcode), geometry, f"an array of {opcode.name}")
     first = unsigned("slba", slba)
     n = first.size
@@ -60,7 +68,6 @@ def blocks_batch(
         raise UsageError(
             f"slba of shape {first.shape} and nlb of shape {counts.shape}: a list, and a number or as many"
         )
-    refuse_metadata(geometry)
     if counts.ndim == 0 or not n:
         least = most = int(counts) if n else 1
     else:
@@ -101,11 +108,22 @@ def blocks_batch(
     if span.len_bytes != total:
         raise UsageError(f"a buffer of {span.len_bytes} bytes, and the commands take exactly {total}")
     columns.append(Column(ADDR_OFFSET, addr))
+    beside = NOTHING
+    if geometry.namespace.ms or metadata is not None:
+        beside = beside_blocks(total // block_bytes, geometry, metadata, reads=opcode == NvmOpcode.READ)
+        check_passable(opcode.name, beside, geometry)
+    if beside.len_bytes:
+        ms = np.uint64(geometry.namespace.ms)
+        before = (addr - np.uint64(span.addr)) // np.uint64(block_bytes)  # blocks of the commands before it
+        columns += [
+            Column(METADATA_OFFSET, np.uint64(beside.addr) + before * ms),
+            Column(METADATA_LEN_OFFSET, np.broadcast_to((counts * ms).astype(np.uint32), n)),
+        ]
     if geometry.protection is not None and geometry.protection.counts:
         columns.append(
             Column(CDW14_OFFSET, first.astype(np.uint32))
         )  # the low half of the address is the first reference tag
-    return Batch(n, template, columns, buf_index=pool.buf_indices(addr, lengths, span), keep=span.owner)
+    return Batch(n, template, columns, buf_index=pool.buf_indices(addr, lengths, span), keep=(span.owner, beside.owner))
 
 
 def _template(opcode: NvmOpcode, geometry: Geometry, nlb: int, len_bytes: int) -> bytes:
@@ -199,8 +217,8 @@ def refuse_metadata(geometry: Geometry, *, made: bool = True) -> None:
     form = geometry.protection
     if geometry.separate_metadata and not (made and form is not None and form.all_of_it):
         raise UsageError(
-            f"the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of its own, and commands "
-            "in an array have none: read(), write() and submit() take metadata="
+            f"the namespace keeps {geometry.namespace.ms} bytes of metadata for each block in a buffer of its own, and there is "
+            "none here: read(), read_many(), submit() and the like take metadata="
         )
 
 

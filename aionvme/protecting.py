@@ -189,13 +189,9 @@ def plan(
         return _by_the_host(transfer, geometry, form, metadata, protection or Protection())
     if metadata is None and not geometry.namespace.ms:
         return transfer
-    kept = form is not None and form.all_of_it
-    if kept and metadata is not None:
-        raise UsageError(
-            "metadata=: the controller makes and strips it, for all of it is protection information; with "
-            "protection=aionvme.Protection() a read gives it"
-        )
-    beside = NOTHING if kept else _beside(transfer, geometry, metadata)
+    beside = beside_blocks(
+        span.len_bytes // geometry.block_bytes, geometry, metadata, reads=command.opcode == NvmOpcode.READ
+    )
     return replace(
         transfer,
         command=by_the_controller(command, geometry),
@@ -203,6 +199,22 @@ def plan(
         ms=geometry.namespace.ms if beside.len_bytes else 0,
         counts=form is not None and form.counts,
     )
+
+
+def beside_blocks(blocks: int, geometry: Geometry, metadata: Buffer | None, *, reads: bool) -> Span:
+    """The buffer of metadata that goes with so many blocks, where protection information is the controller's.
+
+    Raises UsageError where there is one and should be none, or the other way round, or it has another size.
+    """
+    form = geometry.protection
+    if form is None or not form.all_of_it:
+        return _beside(blocks, geometry, metadata, reads=reads)
+    if metadata is not None:
+        raise UsageError(
+            "metadata=: the controller makes and strips it, for all of it is protection information; with "
+            "protection=aionvme.Protection() a read gives it"
+        )
+    return NOTHING
 
 
 def _by_the_host(
@@ -214,7 +226,7 @@ def _by_the_host(
 ) -> Transfer:
     _check_known(form)
     command, span = transfer.command, transfer.span
-    blocks, reads = span.len_bytes // transfer.block_bytes, _reads(command)
+    blocks, reads = span.len_bytes // transfer.block_bytes, command.opcode == NvmOpcode.READ
     lba_size, ms = geometry.namespace.lba_size, geometry.namespace.ms
     ref_tag = protection.first_ref_tag(command, form)
     app_tag, mask = protection.tags
@@ -226,7 +238,7 @@ def _by_the_host(
     if command.opcode == NvmOpcode.ZONE_APPEND and form.counts:
         transfer = replace(transfer, command=transfer.command._replace(cdw12=transfer.command.cdw12 | PIREMAP))
     if geometry.namespace.extended_lba:
-        _beside(transfer, geometry, metadata)
+        _beside(blocks, geometry, metadata, reads=reads)
         whole = bare
         if not reads or form.all_of_it:
             whole = np.zeros((blocks, lba_size + ms), np.uint8)
@@ -236,13 +248,13 @@ def _by_the_host(
         data, tuples = whole[:, :lba_size], whole[:, lba_size:]
     else:
         if reads:
-            beside = _beside(transfer, geometry, metadata)
+            beside = _beside(blocks, geometry, metadata, reads=True)
         elif form.all_of_it:
             if metadata is not None:
                 raise UsageError("metadata=: all of it is protection information, which protection= makes")
             beside = span_of(np.zeros(blocks * ms, np.uint8), writable=True)
         else:
-            beside = span_of(_bytes(_beside(transfer, geometry, metadata)).copy(), writable=True)
+            beside = span_of(_bytes(_beside(blocks, geometry, metadata, reads=False)).copy(), writable=True)
         data, tuples = bare, _bytes(beside).reshape(blocks, ms)
         transfer = replace(transfer, metadata=beside, ms=ms)
     if not reads:
@@ -261,7 +273,7 @@ def _by_the_host(
     return replace(transfer, finish=finish)
 
 
-def _beside(transfer: Transfer, geometry: Geometry, metadata: Buffer | None) -> Span:
+def _beside(blocks: int, geometry: Geometry, metadata: Buffer | None, *, reads: bool) -> Span:
     """The buffer of metadata that goes with blocks of data: the caller's, or for a read memory that nobody else looks at.
 
     A command must never go without: the controller would move metadata all the same, to or from address 0.
@@ -272,13 +284,13 @@ def _beside(transfer: Transfer, geometry: Geometry, metadata: Buffer | None) -> 
             where = f"have theirs in the data buffer, {ms} bytes behind each block" if ms else "have none"
             raise UsageError(f"metadata=: this namespace's blocks {where}")
         return NOTHING
-    needed = transfer.span.len_bytes // transfer.block_bytes * ms
+    needed = blocks * ms
     what = f"{ms} bytes of metadata for each block, in a buffer of their own"
     if metadata is None:
-        if not _reads(transfer.command):
+        if not reads:
             raise UsageError(f"the namespace keeps {what}: pass metadata=, {needed} bytes here")
         return span_of(np.empty(needed, np.uint8), writable=True)
-    span = span_of(metadata, writable=_reads(transfer.command))
+    span = span_of(metadata, writable=reads)
     if span.len_bytes != needed:
         raise UsageError(f"metadata= holds {span.len_bytes} bytes; the namespace keeps {what}: {needed} here")
     return span
@@ -296,10 +308,6 @@ def _check_known(form: ProtectionFormat) -> None:
             "the namespace's protection information is not the one with a 16-bit guard and no storage tag: only submit() moves "
             "its blocks, and it is yours to say how"
         )
-
-
-def _reads(command: Command) -> bool:
-    return command.opcode == NvmOpcode.READ
 
 
 def _contiguous(memory: Memory, *, empty: bool) -> NDArray[np.uint8]:

@@ -85,6 +85,31 @@ async def test_any_command_takes_metadata(ns: aionvme.Namespace) -> None:
         await ns.submit(nvm.read(9, 2), into=into, metadata=bytes(2 * MS))
 
 
+@pytest.mark.parametrize("nlb", [1, 3, [2, 1, 5] * 40], ids=["one block", "three", "several"])
+async def test_arrays_take_metadata(ns: aionvme.Namespace, nlb: int | list[int]) -> None:
+    """Each command has that of its own blocks, wherever it goes: what arrays write single reads find, and the other way round."""
+    counts = np.broadcast_to(nlb, 120)
+    starts = np.random.default_rng(11).permutation(120) * 5 + 400
+    total = int(counts.sum())
+    data, metadata = noise(total * 512, 12), noise(total * MS, 13)
+    assert not (await ns.write_many(starts, nlb, data, metadata=metadata))["status"].any()
+    first = 0
+    for slba, count in zip(starts.tolist(), counts.tolist(), strict=True):
+        seen = np.zeros(count * MS, np.uint8)
+        assert (await ns.read(slba, count, metadata=seen) == data[first * 512 : (first + count) * 512]).all()
+        assert (seen == metadata[first * MS : (first + count) * MS]).all()
+        first += count
+    into, beside = ns.alloc(total * 512), np.zeros(total * MS, np.uint8)
+    assert not (await ns.read_many(starts, nlb, into, metadata=beside))["status"].any()
+    assert (into == data).all()
+    assert (beside == metadata).all()
+    into[:] = 0
+    assert not (await ns.read_many(starts, nlb, into))[
+        "status"
+    ].any()  # without: it goes to memory that nobody looks at
+    assert (into == data).all()
+
+
 async def test_zones_take_metadata(place: Place) -> None:
     """Zone objects pass it on. An append that waits for an open zone keeps hold of both of its buffers."""
     async with place.open(node(9, "nvme2")) as zns:
@@ -100,6 +125,12 @@ async def test_zones_take_metadata(place: Place) -> None:
             with pytest.raises(aionvme.UsageError, match="pass metadata=, 32 bytes"):
                 await call
         assert zone.written == 4
+        data, metadata = noise(6 * 4096, 14), noise(6 * MS, 15)
+        done = await zns.append_many([zone.zslba] * 3, 2, data, metadata=metadata)
+        for i, lba in enumerate(done["result"].tolist()):
+            seen = np.zeros(2 * MS, np.uint8)
+            assert (await zns.read(lba, 2, metadata=seen) == data[i * 8192 : (i + 1) * 8192]).all()
+            assert (seen == metadata[i * 2 * MS : (i + 1) * 2 * MS]).all()
 
         block, beside = bytearray(data[:4096]), bytearray(metadata[:MS])
         async with anyio.create_task_group() as tasks, zone.opened():
@@ -125,9 +156,13 @@ async def test_no_block_moves_without_its_metadata(ns: aionvme.Namespace) -> Non
         await ns.write(0, bytes(1024), metadata=bytes(8))
     with pytest.raises(aionvme.UsageError, match="without protection information"):
         await ns.read(0, 1, protection=aionvme.Protection())
-    with pytest.raises(aionvme.UsageError, match="commands in an array have none"):
-        await ns.read_many([0, 1], 1, bytearray(1024))
-    with pytest.raises(aionvme.UsageError, match="commands in an array have none"):
+    with pytest.raises(aionvme.UsageError, match="pass metadata=, 16 bytes"):
+        await ns.write_many([0, 1], 1, bytes(1024))
+    with pytest.raises(aionvme.UsageError, match="metadata= holds 8 bytes"):
+        await ns.read_many([0, 1], 1, bytearray(1024), metadata=bytearray(8))
+    with pytest.raises(aionvme.UsageError, match="read-only"):
+        await ns.read_many([0, 1], 1, bytearray(1024), metadata=bytes(16))
+    with pytest.raises(aionvme.UsageError, match="there is none here"):
         await ns.submit_many([nvm.read(0, 1)], bytearray(512))
 
 
