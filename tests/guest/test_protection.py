@@ -351,6 +351,20 @@ async def test_traces_are_replayed(place: Place, form: Format, tmp_path: Path) -
             await ns.read(200, 6, protection=aionvme.Protection(prchk=False))
 
 
+@formats(*(form for form in FORMATS if form.ms > 8))
+@ONE_PATH
+async def test_arrays_take_the_metadata_beside_the_protection(ns: aionvme.Namespace, form: Format) -> None:
+    """The controller puts protection information into it, and checks it as it does of single commands."""
+    blocks = Blocks(form, 24, seed=14)
+    slba = 300 + 2 * np.arange(12)
+    assert not (await ns.write_many(slba, 2, blocks.buffer, **blocks.beside))["status"].any()
+    await blocks.check(ns, 300)
+    await blocks.check(ns, 300, protection=aionvme.Protection(app_tag=0))
+    into = np.zeros_like(blocks.buffer)
+    assert not (await ns.read_many(slba, 2, into))["status"].any()
+    assert (into.reshape(24, -1)[:, : form.lba_size] == blocks.data).all()
+
+
 @ALL
 @pytest.mark.once
 async def test_what_does_not_suit_the_format_is_refused(ns: aionvme.Namespace, form: Format) -> None:
@@ -365,7 +379,7 @@ async def test_what_does_not_suit_the_format_is_refused(ns: aionvme.Namespace, f
     if form.ms == 16 and not form.extended:
         with pytest.raises(aionvme.UsageError, match="pass metadata=, 16 bytes"):
             await ns.write(0, data)
-        with pytest.raises(aionvme.UsageError, match="commands in an array"):
+        with pytest.raises(aionvme.UsageError, match="pass metadata=, 16 bytes"):
             await ns.write_many([0], 1, data)
     if form.type == 1:
         with pytest.raises(aionvme.UsageError, match="type 1 it is the low half of the address, 0x5"):
