@@ -36,6 +36,9 @@ _Static_assert(sizeof(struct aionvme_cqe) == 2 * sizeof(struct io_uring_cqe), "a
 #define POLL_AGAIN_MAX_NS 500000
 #define POLL_STEP_NS	  200
 
+/* How long it takes the kernel's thread to see new entries, and little else: a sleep and a wake-up cost about as much. */
+#define THREAD_NS 20000
+
 /* After lingering in vain up to 2 to this power callers are sent on at once. */
 #define VAIN_MAX 6
 
@@ -687,17 +690,22 @@ static void relax(void)
 #endif
 }
 
-/* Wait until the next tick has something to do, or until a time. A ring with interrupts sleeps, where that is long enough. */
+/*
+ * Wait until the next tick has something to do, or until a time. A ring with interrupts sleeps, where that is long enough; where a
+ * thread submits, not at once, for what was handed over to it may be about to complete.
+ */
 static bool wait_until(struct aionvme_ring *ring, uint64_t end, bool sleep)
 {
-	while (!io_uring_cq_ready(&ring->ring) && !work_pending(ring)) {
+	const uint64_t awake = has_thread(ring) ? now_ns() + THREAD_NS : 0;
+
+	while (!io_uring_cq_ready(&ring->ring) && !work_pending(ring) && !(ring->unsubmitted && room(ring))) {
 		const uint64_t now = now_ns();
 
 		if (may_poll(ring, 1) && now >= ring->poll_ns)
 			break;
 		if (now >= end)
 			return false;
-		if (sleep && !(ring->ring.flags & IORING_SETUP_IOPOLL)) {
+		if (sleep && !(ring->ring.flags & IORING_SETUP_IOPOLL) && now >= awake) {
 			struct __kernel_timespec left = { .tv_nsec = end - now };
 			struct io_uring_cqe *cqe;
 

@@ -231,9 +231,33 @@ static void linger_over_batch(void)
 	close(pipes[1]);
 }
 
+/* What completes makes room, which is used at once: many commands a lingering, though only one may be in flight. */
+static void linger_refills(void)
+{
+	static const struct __kernel_timespec soon = { .tv_nsec = 10000 };
+	struct aionvme_ring *ring = open_ring(1, 2, false);
+	struct aionvme_completion completions[200];
+	struct aionvme_batch batch = { .n = COUNT(completions), .completions = completions };
+	unsigned accepted, lingerings = 0;
+	struct aionvme_cqe cqe;
+
+	batch.entry = entry(&(struct io_uring_sqe){ .opcode = IORING_OP_TIMEOUT, .addr = (uintptr_t)&soon, .len = 1 });
+	CHECK_EQ(aionvme_ring_add_batch(ring, &batch), 0);
+	while (batch.completed < batch.n) {
+		CHECK_EQ(aionvme_ring_tick(ring, NULL, 0, &accepted, &cqe, 1), 0);
+		if (batch.completed < batch.n)
+			lingerings += aionvme_ring_linger(ring, 0);
+	}
+	CHECK(lingerings < COUNT(completions) / 3);
+	for (unsigned i = 0; i < batch.n; i++)
+		CHECK_EQ(completions[i].error, ETIME);
+	aionvme_ring_close(ring);
+}
+
 static const struct test_case cases[] = {
 	{ "buckets", buckets }, { "latencies", latencies }, { "latencies_of_batches", latencies_of_batches },
 	{ "polls", polls },	{ "linger", linger },   { "linger_over_batch", linger_over_batch },
+	{ "linger_refills", linger_refills },
 };
 
 int main(int argc, char **argv)

@@ -28,7 +28,15 @@ CASES = {
         "batch_in_flight",
     ],
     "core_wakeups": ["eventfd_protocol", "late_signal", "arm_races", "deferred_work"],
-    "core_timing": ["buckets", "latencies", "latencies_of_batches", "polls", "linger", "linger_over_batch"],
+    "core_timing": [
+        "buckets",
+        "latencies",
+        "latencies_of_batches",
+        "polls",
+        "linger",
+        "linger_over_batch",
+        "linger_refills",
+    ],
     "core_load": ["signal_storm", "interrupted", "failing_entry", "enter_errors", "soak"],
 }
 
