@@ -52,6 +52,9 @@ def cut(memory: Memory, most_bytes: int, block_bytes: int) -> Iterator[Memory]:
         for offset in range(0, memory.len_bytes, most_bytes):
             yield Span(memory.addr + offset, min(most_bytes, memory.len_bytes - offset), memory.owner)
         return
+    if memory.len_bytes <= most_bytes and len(memory.parts) <= PIECES_MAX:
+        yield memory
+        return
     left = deque(memory.parts)
     while left:
         taken: list[Span] = []
@@ -102,20 +105,18 @@ def _split(span: Span, at: int) -> tuple[Span, Span]:
 
 def _joined(parts: Sequence[Span]) -> Memory:
     """The same memory in as few pieces as can be. What needs only one is an ordinary command, which may use registered memory."""
-    runs: list[list[Span]] = []
-    end = None
+    joined: list[Span] = []
+    end = total = 0
     for part in parts:
-        if not part.len_bytes:
+        addr, len_bytes, owner = part
+        if not len_bytes:
             continue
-        if part.addr != end:
-            runs.append([])
-        runs[-1].append(part)
-        end = part.addr + part.len_bytes
-    joined = tuple(run[0] if len(run) == 1 else _spanning(run) for run in runs)
+        if joined and addr == end:
+            before = joined.pop()
+            part = Span(before.addr, before.len_bytes + len_bytes, (before.owner, owner))
+        joined.append(part)
+        end = addr + len_bytes
+        total += len_bytes
     if len(joined) < 2:
         return joined[0] if joined else NOTHING
-    return Vector(joined, sum(span.len_bytes for span in joined))
-
-
-def _spanning(run: Sequence[Span]) -> Span:
-    return Span(run[0].addr, sum(span.len_bytes for span in run), run)
+    return Vector(tuple(joined), total)
