@@ -30,5 +30,5 @@ def hold(data: Data, geometry: Geometry, *, fua: bool, metadata: Buffer | None, 
     held = tuple(data) if isinstance(data, (list, tuple)) else data
     memory = memory_of(held, writable=False)
     beside = NOTHING if metadata is None else span_of(metadata, writable=False)
-    options = Options(fua=fua, metadata=metadata, protection=protection)
+    options: Options = {"fua": fua, "metadata": metadata, "protection": protection}
     return Held(held, geometry.blocks_in(memory.len_bytes), options, (memory, beside))
