@@ -651,10 +651,14 @@ static void plan_poll(struct aionvme_ring *ring, unsigned found, bool submitted)
 	ring->poll_ns = now_ns() + next;
 }
 
-/* Whether a polled ring may be asked for completions: what has been posted is reaped first. */
+/*
+ * Whether a polled ring may be asked for completions: what has been posted is reaped first. Who takes none, a max of 0, waits for
+ * those of batches, which are taken as they come.
+ */
 static bool may_poll(const struct aionvme_ring *ring, unsigned max)
 {
-	return ring->ring.flags & IORING_SETUP_IOPOLL && !has_thread(ring) && ring->in_flight && io_uring_cq_ready(&ring->ring) < max;
+	return ring->ring.flags & IORING_SETUP_IOPOLL && !has_thread(ring) && ring->in_flight &&
+	       io_uring_cq_ready(&ring->ring) < (max ? max : 1);
 }
 
 /* Enter the kernel if there is a reason to. Returns whether it was entered, or a negative errno. */
