@@ -126,8 +126,7 @@ class Driver:
             for flight in flights:
                 await flight
         except self._host.cancelled as cancellation:
-            # What was submitted completes first. Any other exception (the coroutine is closed by force, a signal's handler
-            # raised) leaves at once: whatever is in flight stays in the table.
+            # What was submitted completes first. Any other exception (closed by force, a signal) leaves it to the table at once.
             for flight in flights:
                 await self._host.wait_out(flight)
             if not hasattr(cancellation, "__notes__"):
@@ -150,6 +149,7 @@ class Driver:
         try:
             self.queue.stage_batch(batch)
             await ticket
+            ticket.stop = None  # which has the batch, and with it the buffers
         except BaseException:
             # Closed by force, or a signal's handler raised: no more of it is submitted, and our table keeps it until it ends.
             if ticket.pending:

@@ -50,6 +50,16 @@ async def test_what_is_written_by_arrays_is_read_back(nvm: aionvme.Namespace, re
     assert np.array_equal(into.reshape(n, size), data.reshape(n, size)[order])
 
 
+async def test_a_buffer_is_free_when_its_array_is_done(nvm: aionvme.Namespace) -> None:
+    """At once, not when the task gives way the next time."""
+    data = bytearray(4 * nvm.lba_size)
+    await nvm.write_many(range(4), 1, data)
+    data.append(0)
+    data.pop()
+    await nvm.read_many(range(4), 1, data)
+    data.append(0)
+
+
 async def test_lengths_may_differ(nvm: aionvme.Namespace) -> None:
     """Each command has a length of its own; the buffer has their data one after the other."""
     nlb = DICE.integers(1, 9, 100)
