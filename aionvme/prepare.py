@@ -115,6 +115,15 @@ def _check_metadata(command: Command, metadata: Span, geometry: Geometry) -> Non
     check_passable(describe(command), metadata, geometry)
 
 
+def check_appended(len_bytes: int, geometry: Geometry) -> None:
+    """Raise UsageError where data is more than one append takes."""
+    if len_bytes > geometry.max_append_bytes:
+        raise UsageError(
+            f"{len_bytes} bytes to append: one command takes at most {geometry.max_append_bytes} (ZASL), and an append "
+            "is not split because its parts need not stay together"
+        )
+
+
 def check_passable(what: str, metadata: Span, geometry: Geometry) -> None:
     """Raise UsageError where a command has metadata, and the kernel passes none to this namespace."""
     if metadata.len_bytes and geometry.no_metadata:

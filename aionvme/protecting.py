@@ -167,7 +167,7 @@ def verifying(command: Command, geometry: Geometry, protection: Protection | Non
     """A command that moves no data, and has blocks checked."""
     if protection is None:
         return by_the_controller(command, geometry)
-    form = _form(geometry)
+    form = _form(geometry, protection)
     _check_known(form)
     return protection.dwords(command, form)
 
@@ -184,7 +184,7 @@ def plan(
     Raises UsageError where metadata or protection do not suit the namespace's format, or are missing.
     """
     transfer = Transfer(command, span, geometry.block_bytes)
-    form = geometry.protection if protection is None else _form(geometry)
+    form = geometry.protection if protection is None else _form(geometry, protection)
     if form is not None and (protection is not None or command.opcode == NvmOpcode.COMPARE):
         return _by_the_host(transfer, geometry, form, metadata, protection or Protection())
     if metadata is None and not geometry.namespace.ms:
@@ -215,6 +215,17 @@ def beside_blocks(blocks: int, geometry: Geometry, metadata: Buffer | None, *, r
             "protection=aionvme.Protection() a read gives it"
         )
     return NOTHING
+
+
+def check_written(blocks: int, geometry: Geometry, metadata: Buffer | None, protection: Protection | None) -> None:
+    """Raise what :func:`plan` would for writing so many blocks anywhere: before somebody waits for where."""
+    form = geometry.protection if protection is None else _form(geometry, protection)
+    if form is not None:
+        _check_known(form)
+    if form is not None and protection is not None:
+        _beside_the_hosts(blocks, geometry, form, metadata)
+    else:
+        beside_blocks(blocks, geometry, metadata, reads=False)
 
 
 def _by_the_host(
@@ -249,12 +260,10 @@ def _by_the_host(
     else:
         if reads:
             beside = _beside(blocks, geometry, metadata, reads=True)
-        elif form.all_of_it:
-            if metadata is not None:
-                raise UsageError("metadata=: all of it is protection information, which protection= makes")
-            beside = span_of(np.zeros(blocks * ms, np.uint8), writable=True)
         else:
-            beside = span_of(_bytes(_beside(blocks, geometry, metadata, reads=False)).copy(), writable=True)
+            own = _beside_the_hosts(blocks, geometry, form, metadata)
+            made = _bytes(own).copy() if own.len_bytes else np.zeros(blocks * ms, np.uint8)
+            beside = span_of(made, writable=True)
         data, tuples = bare, _bytes(beside).reshape(blocks, ms)
         transfer = replace(transfer, metadata=beside, ms=ms)
     if not reads:
@@ -271,6 +280,15 @@ def _by_the_host(
             raise ProtectionError(command.slba + wrong.block, wrong.tag, wrong.expected, wrong.found)
 
     return replace(transfer, finish=finish)
+
+
+def _beside_the_hosts(blocks: int, geometry: Geometry, form: ProtectionFormat, metadata: Buffer | None) -> Span:
+    """What a write has of metadata where the host makes protection information: nothing, where that is all of it."""
+    if geometry.namespace.extended_lba or not form.all_of_it:
+        return _beside(blocks, geometry, metadata, reads=False)
+    if metadata is not None:
+        raise UsageError("metadata=: all of it is protection information, which protection= makes")
+    return NOTHING
 
 
 def _beside(blocks: int, geometry: Geometry, metadata: Buffer | None, *, reads: bool) -> Span:
@@ -296,7 +314,9 @@ def _beside(blocks: int, geometry: Geometry, metadata: Buffer | None, *, reads: 
     return span
 
 
-def _form(geometry: Geometry) -> ProtectionFormat:
+def _form(geometry: Geometry, protection: Protection) -> ProtectionFormat:
+    if not isinstance(protection, Protection):
+        raise UsageError(f"protection={protection!r}: it takes an aionvme.Protection")
     if geometry.protection is None:
         raise UsageError("protection=: the namespace is formatted without protection information (DPS)")
     return geometry.protection

@@ -24,7 +24,7 @@ from aionvme.nvme.zones import (
     parse_extended_report,
     parse_report,
 )
-from aionvme.prepare import refuse_writing
+from aionvme.prepare import check_appended, refuse_writing
 from aionvme.protecting import Protection, Transfer, plan
 from aionvme.vectored import Data, Memory, memory_of
 from aionvme.zones.book import ZoneBook
@@ -113,11 +113,7 @@ class ZoneCommands(ABC):
         zslba = self._check_zslba(zslba)
         span = memory_of(data, writable=False)
         self._geometry.blocks_in(span.len_bytes)
-        if span.len_bytes > self.max_append_bytes:
-            raise UsageError(
-                f"{span.len_bytes} bytes to append: one command takes at most {self.max_append_bytes} (ZASL), and an append "
-                "is not split because its parts need not stay together"
-            )
+        check_appended(span.len_bytes, self._geometry)
         transfer = plan(zoned.zone_append(zslba, 1, fua=fua), span, self._geometry, metadata, protection)
         return (await self._move_at_once(transfer)).result
 

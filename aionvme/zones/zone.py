@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aionvme.buffers import Buffer
 from aionvme.errors import NvmeError, UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
+from aionvme.prepare import check_appended
 from aionvme.protecting import Protection
 from aionvme.vectored import Data
 from aionvme.zones.book import ZoneBook
@@ -102,11 +103,11 @@ class Zone:
     ) -> int:
         """Append whole blocks, at most :attr:`~aionvme.Namespace.max_append_bytes`; gives the LBA where the device put them.
 
-        Appends of many tasks are in flight together. ``metadata`` and ``protection`` are as with
-        :meth:`~aionvme.Namespace.write`, here and below.
+        Those of many tasks are in flight together. ``metadata`` and ``protection`` are as with :meth:`~aionvme.Namespace.write`.
         """
         record = self._record
         held = self._hold(data, fua, metadata, protection)
+        check_appended(held.memory[0].len_bytes, self._book.geometry)
         record.ours = True
         if not record.known:
             await self._book.find_out(record)

@@ -1,8 +1,10 @@
 """Zones as objects: what is known of them, the order of writes, and limits as something to wait for."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -164,17 +166,31 @@ async def test_a_full_zone_and_too_much_data(zns: aionvme.Namespace) -> None:
         await zone.read(5 * ZONE - 1, 2)
 
 
-async def test_metadata_that_blocks_have_not(zns: aionvme.Namespace) -> None:
-    """It is refused before the zone counts as written to, and the zone's place is given back."""
-    zone = zns.zones[4]
-    for call in (zone.append(blocks(1), metadata=bytes(8)), zone.write(blocks(1), metadata=bytes(8))):
-        with pytest.raises(aionvme.UsageError, match="blocks have none"):
-            await call
-    with pytest.raises(aionvme.UsageError, match="without protection information"):
-        await zone.append(blocks(1), protection=aionvme.Protection())
-    assert (zone.zs, zone.written) == (ZoneState.EMPTY, 0)
-    assert zns.zones.holders() == []
-    assert await zns.zones.check() == []
+async def test_mistakes_are_told_before_anything_is_waited_for(zns: aionvme.Namespace) -> None:
+    """What could not be written anywhere is refused though every open zone is taken, and no other zone is closed for it."""
+    zones = zns.zones[:2]
+    await zns.zones.refresh()
+    assert zns.mor is not None
+    async with AsyncExitStack() as stack:
+        for zone in zns.zones[10 : 10 + zns.mor]:
+            await stack.enter_async_context(zone.opened())
+        before = (await zns.report_zones())["zs"].tolist()
+        too_much = bytes(zns.max_append_bytes + zns.lba_size)
+        calls: list[Callable[[aionvme.Zone], Awaitable[object]]] = [
+            lambda zone: zone.append(blocks(1), metadata=bytes(8)),
+            lambda zone: zone.write(blocks(1), metadata=bytes(8)),
+            lambda zone: zone.append(blocks(1), protection=aionvme.Protection()),
+            lambda zone: zone.write(blocks(1), protection=cast("Any", True)),
+            lambda zone: zone.append(too_much),
+            lambda zone: zone.append(bytes(100)),
+        ]
+        for zone in zones:
+            for call in calls:
+                with anyio.fail_after(10), pytest.raises(aionvme.UsageError):
+                    await call(zone)
+            assert (zone.zs, zone.wp) == (ZoneState.EMPTY, zone.zslba)
+        assert (await zns.report_zones())["zs"].tolist() == before
+    assert zns.zones.waiting() == []
 
 
 async def test_others_are_noticed(zns: aionvme.Namespace) -> None:
@@ -467,6 +483,10 @@ async def test_a_random_write_area(extended: aionvme.Namespace) -> None:
         await zone.write_zrwa(base + 3, blocks(1, 99))
         await zone.refresh()
         assert zone.wp == base
+        await zone.refresh()
+        with pytest.raises(aionvme.UsageError, match="blocks have none"):
+            await zone.write_zrwa(base, blocks(1), metadata=bytes(8))
+        assert zone.wp == base  # as it was: nothing was submitted
         with pytest.raises(aionvme.UsageError, match="write_zrwa"):
             await zone.write(blocks(1))
         await zone.flush_zrwa(2 * STEP)
