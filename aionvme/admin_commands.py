@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aionvme.driver.driver import Driver
+from aionvme.driver.request import Group
 from aionvme.errors import UsageError, nvme_error
 from aionvme.guard import Guard
 from aionvme.nvme import admin
@@ -45,9 +46,18 @@ class Submit(Protocol):
 
 
 async def submit_admin(
-    driver: Driver, guard: Guard, command: Command, data: Data | None = None, into: Data | None = None
+    driver: Driver,
+    guard: Guard,
+    command: Command,
+    data: Data | None = None,
+    into: Data | None = None,
+    *,
+    io: Driver | None = None,
 ) -> Completion:
-    """Submit an admin command to the queue of ``driver``, if ``guard`` has nothing against it."""
+    """Submit an admin command to the queue of ``driver``, if ``guard`` has nothing against it.
+
+    ``io`` is the queue of a namespace whose blocks it may give another size.
+    """
     driver.check_usable()
     command = plain(command)
     if guard.readonly and not admin_only_reads(command.opcode):
@@ -55,8 +65,14 @@ async def submit_admin(
     if admin_destroys(command.opcode):
         guard.look_around(describe(command, admin=True))
     submission = prepare_admin(command, buffer_of(command, data, into, admin=True))
-    guard.outdated |= changes_formats(command.opcode)
-    return (await driver.run([submission]))[0]
+    retired = io is not None and changes_formats(command.opcode) and await io.retire()
+    group = Group()
+    try:
+        return (await driver.run([submission], group=group))[0]
+    except BaseException as error:
+        if io is not None and retired and (not group.sent or isinstance(error, PermissionError)):
+            io.reinstate()  # the controller has not seen it
+        raise
 
 
 class AdminCommands:

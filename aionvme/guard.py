@@ -29,15 +29,8 @@ class Guard:
         looks = not (readonly or force)
         self._block_name = block_name if looks else None
         self._owner = owner if looks else None
-        self.outdated = False
-        """Whether a command of ours may have made the namespace another one than was opened."""
         self.why_not = "it was opened with readonly=True" if readonly else self._in_use()
         """Why commands that change something are refused, as found at opening; None where they are not."""
-
-    def check_current(self) -> None:
-        """Raise where blocks may have another size than was found at opening: a device would write past buffers."""
-        if self.outdated:
-            raise UsageError(f"{self._target} was formatted, or made anew, since it was opened: open it again")
 
     def error(self, what: str) -> UsageError:
         """What to raise for a command that is refused for :attr:`why_not`."""

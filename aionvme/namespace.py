@@ -251,18 +251,14 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
 
         The length is checked for Identify, Get Log Page and the specification's features; :attr:`admin` has these with types.
-        After Format NVM and Namespace Management the namespace takes no more I/O commands: it is to be opened again.
+        Format NVM and Namespace Management wait for the I/O commands in flight; others are refused from then on, those that
+        wait for a place too (ClosedError), since blocks may have got another size: the namespace is to be opened again.
 
         Where the namespace was opened with readonly=True, only Identify, Get Log Page, Get Features and Get LBA Status are taken.
         What can destroy data (Format NVM, Sanitize, Security Send, namespace and capacity management, vendor specific commands)
         is refused while any namespace of the NVM subsystem is in use, but with ``force=True``.
         """
-        guard = self._geometry.guard
-        try:
-            return await submit_admin(self._admin, guard, command, data, into)
-        finally:
-            if guard.outdated:
-                self._io.flights.open = False  # the short way; the long one asks the guard
+        return await submit_admin(self._admin, self._geometry.guard, command, data, into, io=self._io)
 
     async def _complete(self, command: Command, span: Memory = NOTHING) -> Completion:
         self._check_usable()
@@ -288,7 +284,6 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
     def _check_usable(self) -> None:
         self._io.check_usable()
-        self._geometry.guard.check_current()
 
     async def _run_batch(self, batch: Batch) -> Completions:
         if batch.n:

@@ -221,6 +221,32 @@ class Driver:
             if self._state in RUNNING:
                 self.queue.record(None)
 
+    async def retire(self) -> bool:
+        """Refuse new commands, also those that wait for a place, and wait for those in flight; whether that is news.
+
+        What follows may give the namespace blocks of another size: whoever reckons with the old one would have the device write
+        past its buffers. Raises as :meth:`check_usable`, or the OSError that the queue breaks with; a task that is cancelled
+        leaves everything as it was.
+        """
+        news = self._state is State.OPEN
+        if news:
+            self._refuse(State.RETIRED)
+        elif self._state is not State.RETIRED:
+            self.check_usable()
+        try:
+            (await self._drained()).raise_error()
+        except BaseException:
+            if news:
+                self.reinstate()
+            raise
+        return news
+
+    def reinstate(self) -> None:
+        """Take commands again: what :meth:`retire` was for has not happened."""
+        if self._state is State.RETIRED:
+            self._state = State.OPEN
+            self.flights.open = True
+
     async def aclose(self) -> None:
         """Refuse new commands, wait for those in flight, and close the queue.
 
@@ -231,29 +257,40 @@ class Driver:
             return
         self._check_here()
         if self._state is not State.CLOSING:
-            self._state = State.CLOSING
-            self.flights.open = False
             self._drain_deadline = time.monotonic() + self._drain_limit()
-            self._dismiss()
-            for batch in self._batches:
-                self.queue.stop_batch(batch)
-        drained = Waiter()
+            self._refuse(State.CLOSING)
         try:
-            if self.in_flight:
-                self._drains.append(drained)
-                self._host.kick()
-                await self._host.wait(drained)
+            drained = await self._drained()
         finally:
             if self._state is State.CLOSING or self._state is State.BROKEN:
                 self._host.close()
                 self._close_queue()
         drained.raise_error()
 
+    def _refuse(self, state: State) -> None:
+        """Take no more commands, and submit no more of those that were taken."""
+        self._state = state
+        self.flights.open = False
+        self._dismiss()
+        for batch in self._batches:
+            self.queue.stop_batch(batch)
+
+    async def _drained(self) -> Waiter:
+        """Wait until nothing is in flight; where the queue has broken meanwhile, the waiter has the error."""
+        drained = Waiter()
+        if self.in_flight:
+            self._drains.append(drained)
+            self._host.kick()
+            await self._host.wait(drained)
+        return drained
+
     def __del__(self) -> None:
         if getattr(self, "_host", None) is None or self._state in (State.CLOSED, State.FORKED):
             return
-        warnings.warn(f"{self._target} was never closed", ResourceWarning, source=self, stacklevel=1)
-        self.drain_without_loop()
+        try:
+            warnings.warn(f"{self._target} was never closed", ResourceWarning, source=self, stacklevel=1)
+        finally:  # a program may have made errors of warnings
+            self.drain_without_loop()
 
     def _turn(self) -> float | None:
         """Submit, reap and wake, and submit at once what the tasks that were woken have; answers as :data:`host.Turn` does.
@@ -379,7 +416,8 @@ class Driver:
                 time.sleep(0.001)
         except (OSError, LookupError):
             pass  # a broken ring: nothing more can be reaped, so everything is kept
-        self._close_queue()
+        finally:
+            self._close_queue()
 
     def _close_queue(self) -> None:
         if self.in_flight:

@@ -24,16 +24,19 @@ class Submission(NamedTuple):
 class Group:
     """Commands that one task waits for together."""
 
-    __slots__ = ("failed", "limiter")
+    __slots__ = ("failed", "limiter", "sent")
 
-    def __init__(self, limiter: "Limiter | None") -> None:
+    def __init__(self, limiter: "Limiter | None" = None) -> None:
         self.limiter = limiter
         """What they had to pass, and are given back to one by one."""
         self.failed = False
         """One of them completed with anything but success."""
+        self.sent = False
+        """One of them has been handed to the queue."""
 
     def launched(self, flight: "Flight", entry: bytes) -> None:
         """One of them is in flight."""
+        self.sent = True
         flight.group = self
         flight.timeout_ms = timeout_ms_of(entry)
 

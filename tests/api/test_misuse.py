@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 
@@ -198,9 +200,75 @@ async def test_after_a_format_nothing_goes(place: Place) -> None:
         into = block(ns)
         # One that no controller carries out: the LBA format is none.
         await ns.submit_admin(Command(0x80, nsid=ns.nsid, cdw10=0xF))
-        await refused(ns, lambda ns: ns.read(0, 1, into=into), "was formatted.*open it again")
+        await refused(ns, lambda ns: ns.read(0, 1, into=into), "perhaps another one.*Format NVM.*open it again")
         await refused(ns, lambda ns: ns.write(0, into), "open it again")
         await refused(ns, lambda ns: ns.read_many([0], 1, into), "open it again")
         await refused(ns, lambda ns: ns.submit(Command(0x02), into=into), "open it again")
     async with place.open(place.nvm_512) as ns:
         await ns.read(0, 1, into=into)
+
+
+FORMAT = Command(0x80, cdw10=0xF)  # one that no controller carries out: the LBA format is none
+
+
+async def test_a_format_waits_for_what_is_in_flight_and_nothing_follows(place: Place) -> None:
+    """What was in flight before completes; what waits for a place, what of an array was not submitted, and what comes while the
+    Format is under way, is refused."""
+    async with place.open(place.nvm_512, depth=4) as ns:
+        ends: list[BaseException | None] = []
+
+        async def note(call: Callable[[aionvme.Namespace], Awaitable[Any]]) -> None:
+            try:
+                await call(ns)
+            except aionvme.AionvmeError as error:
+                ends.append(error)
+            else:
+                ends.append(None)
+
+        seen: list[int] = []
+
+        async def format_it() -> None:
+            await ns.submit_admin(FORMAT._replace(nsid=ns.nsid))
+            seen.extend((ns._io.in_flight, ns._io.submitted))
+
+        async with anyio.create_task_group() as tasks:
+            for i in range(20):
+                tasks.start_soon(note, lambda ns, i=i: ns.read(i, 1, into=bytearray(512)))
+                tasks.start_soon(note, lambda ns, i=i: ns.submit(Command(0x02, cdw10=i), into=bytearray(512)))
+            tasks.start_soon(note, lambda ns: ns.read_many(range(4000), 1, ns.alloc(4000 * 512)))
+            while ns._io.submitted < 4000:  # of which most are the array's
+                await anyio.lowlevel.checkpoint()
+            tasks.start_soon(format_it)
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            tasks.start_soon(note, lambda ns: ns.read(0, 1, into=bytearray(512)))
+        assert len(ends) == 42
+        refused_ones = [end for end in ends if end is not None]
+        assert {type(end) for end in refused_ones} == {aionvme.ClosedError}
+        assert 2 <= len(refused_ones) < 42
+        assert seen == [0, ns._io.submitted]
+
+
+async def test_a_format_that_was_not_sent() -> None:
+    """A namespace whose Format was cancelled while it waited for what was in flight is what it was."""
+    async with aionvme.open("emu:nvm?latency=50ms") as ns, anyio.create_task_group() as tasks:
+        tasks.start_soon(ns.read, 0, 1)
+        while not ns._io.in_flight:
+            await anyio.lowlevel.checkpoint()
+        before, scope = ns._admin.submitted, anyio.CancelScope()
+
+        async def format_it() -> None:
+            with scope:
+                await ns.submit_admin(FORMAT._replace(nsid=ns.nsid))
+
+        tasks.start_soon(format_it)
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(aionvme.ClosedError, match="perhaps another one"):
+            await ns.read(0, 1)
+        scope.cancel()
+        while ns._io.in_flight:
+            await anyio.sleep(0.001)
+        await anyio.sleep(0.001)
+        assert len(await ns.read(0, 1, into=bytearray(512))) == 512
+        assert ns._admin.submitted == before
