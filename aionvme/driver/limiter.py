@@ -10,6 +10,7 @@ is first in line never depends on its own size. A timer is due a millisecond fro
 
 import math
 from collections import OrderedDict
+from contextlib import suppress
 from numbers import Real
 from operator import index
 from time import monotonic
@@ -163,7 +164,8 @@ class Limiter:
 
     def _set_alarm(self, now: float) -> None:
         host, _ = next(iter(self._line.values()))  # all are on the same loop
-        self._alarm = host.call_later(max(self._due - now, TICK_S), self._ring)
+        with suppress(RuntimeError):  # which is over: none of them will go on
+            self._alarm = host.call_later(max(self._due - now, TICK_S), self._ring)
 
     def _clear_alarm(self) -> None:
         if self._alarm is not None:

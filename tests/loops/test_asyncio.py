@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import sys
 import time
+import warnings
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,8 +31,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 async def slow() -> AsyncIterator[aionvme.Namespace]:
-    """A namespace whose commands take 100 ms."""
-    async with aionvme.open("emu:nvm?lba=4096&latency=100ms") as ns:
+    """A namespace whose commands take 250 ms."""
+    async with aionvme.open("emu:nvm?lba=4096&latency=250ms") as ns:
         yield ns
 
 
@@ -57,7 +59,7 @@ async def test_a_timeout_raises_when_the_command_has_completed(slow: aionvme.Nam
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await slow.read(0, 1)
-    assert time.monotonic() - start >= 0.1
+    assert time.monotonic() - start >= 0.25
     assert slow._io.in_flight == 0
 
 
@@ -125,9 +127,8 @@ async def test_a_cancelled_split_write_submits_no_more(slow: aionvme.Namespace) 
         assert (await ns.read(0, 1)).size == 4096
 
 
-def test_a_namespace_that_is_never_closed_is_drained_and_warned_of() -> None:
-    """Where a loop ends with a namespace open, its commands are waited for when it is collected, with a ResourceWarning."""
-    buffer = np.full(4096, 0xEE, np.uint8)
+def left_open(buffer: np.ndarray) -> Any:
+    """A namespace whose loop has been closed with a command in flight that fills ``buffer``."""
 
     async def leave() -> Any:
         context = aionvme.open("emu:nvm?lba=4096&latency=50ms")
@@ -140,7 +141,50 @@ def test_a_namespace_that_is_never_closed_is_drained_and_warned_of() -> None:
     loop = asyncio.new_event_loop()
     context = loop.run_until_complete(leave())
     loop.close()
+    return context
+
+
+def test_a_namespace_that_is_never_closed_is_drained_and_warned_of() -> None:
+    """Where a loop ends with a namespace open, its commands are waited for when it is collected, with a ResourceWarning."""
+    buffer = np.full(4096, 0xEE, np.uint8)
+    context = left_open(buffer)
     with pytest.warns(ResourceWarning, match="never closed"):
         del context
         gc.collect()
     assert not buffer.any()
+
+
+def test_a_program_that_makes_errors_of_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, too, commands in flight are waited for."""
+    errors: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: errors.append(unraisable.exc_type))
+    buffer = np.full(4096, 0xEE, np.uint8)
+    context = left_open(buffer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del context
+        gc.collect()
+    assert set(errors) == {ResourceWarning}
+    assert not buffer.any()
+
+
+def test_a_limiter_whose_loop_is_over() -> None:
+    """Commands in flight are waited for also where others wait for the limiter that theirs have passed."""
+    limiter = aionvme.Limiter(depth=2, commands_per_s=20)
+    buffers = [np.full(512, 0xEE, np.uint8) for _ in range(4)]
+
+    async def leave() -> tuple[aionvme.Namespace, list[Any]]:
+        ns = await aionvme.open("emu:nvm?latency=100ms").__aenter__()
+        tasks = [asyncio.ensure_future(ns.limited(limiter).read(0, 1, into=buffer)) for buffer in buffers]
+        while ns._io.submitted < 2:
+            await asyncio.sleep(0.001)
+        return ns, tasks
+
+    loop = asyncio.new_event_loop()
+    ns, tasks = loop.run_until_complete(leave())
+    loop.close()
+    for driver in (ns._io, ns._admin):
+        driver.drain_without_loop()
+    assert ns._io.in_flight == 0
+    assert [bool(buffer.any()) for buffer in buffers] == [False, False, True, True]
+    assert not any(task.done() for task in tasks)
