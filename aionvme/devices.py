@@ -247,6 +247,7 @@ def _integer(path: Path) -> int | None:
 def attribute_text(path: Path) -> str | None:
     """The text of a sysfs attribute, None where it is not there or not to be read."""
     try:
-        return path.read_text().strip()
+        # Whatever is no UTF-8 (a mount point may be named so) is told as escapes.
+        return path.read_bytes().decode(errors="backslashreplace").strip()
     except OSError:
         return None

@@ -2,8 +2,9 @@
 
 The kernel lets passthrough commands through to a namespace whose block device is mounted. What can be seen of such use: mounts of
 this mount namespace (``/proc/self/mountinfo``), swap (``/proc/swaps``), the devices that are made of it (``holders/`` in sysfs:
-device mapper, md, bcache), the members of a btrfs, and whether somebody holds it exclusively, which file systems, RAIDs and
-careful programs do, wherever they run. What cannot be seen is a program that has the block device open in the ordinary way.
+device mapper, md, bcache), the file systems that sysfs lists whoever has mounted them (``fs/``: ext4, xfs, f2fs, btrfs and
+others), and, where its node may be opened, whether somebody holds it exclusively, which file systems, RAIDs and careful programs
+do, wherever they run. What cannot be seen is a program that has the block device open in the ordinary way.
 """
 
 import errno
@@ -25,7 +26,7 @@ ASKED = 20
 def users_of(block_name: str) -> list[str]:
     """What uses a block device or its partitions, in words: ``/dev/nvme0n1p1 is mounted on /mnt``. It takes some 200 us."""
     nodes = dict(_disk_and_partitions(block_name))
-    users = [*_mounts(nodes), *_swaps(nodes), *_holders(nodes), *_btrfs(nodes)]
+    users = [*_mounts(nodes), *_swaps(nodes), *_holders(nodes), *_btrfs(nodes)] or [*_mounted_elsewhere(nodes)]
     if not users and nodes and _held(block_name, nodes):
         users.append(
             f"/dev/{block_name} or a partition is held exclusively, by a program (a virtual machine?), or by a mount, RAID or "
@@ -50,18 +51,18 @@ def _disk_and_partitions(block_name: str) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(nodes: dict[str, str]) -> Iterator[str]:
-    for line in (attribute_text(PROC / "self/mountinfo") or "").splitlines():
-        fields = line.split(" ")
-        where, (_, source, *_) = fields[4], fields[fields.index("-", 6) + 1 :]
+    for line in _lines(PROC / "self/mountinfo"):
+        before, _, behind = line.partition(" - ")
+        number, where, source = before.split(" ")[2], before.split(" ")[4], behind.split(" ")[1]
         # A file system of several devices has a number of its own; its source says one of them.
-        name = nodes.get(fields[2]) or _node_of(_unescaped(source), nodes)
+        name = nodes.get(number) or _node_of(_unescaped(source), nodes)
         if name is not None:
             yield f"/dev/{name} is mounted on {_unescaped(where)}"
 
 
 def _swaps(nodes: dict[str, str]) -> Iterator[str]:
-    for line in (attribute_text(PROC / "swaps") or "").splitlines()[1:]:
-        name = _node_of(_unescaped(line.split()[0]), nodes)
+    for line in _lines(PROC / "swaps")[1:]:
+        name = _node_of(_unescaped(line.partition(" ")[0]), nodes)
         if name is not None:
             yield f"/dev/{name} is swap space"
 
@@ -79,6 +80,14 @@ def _btrfs(nodes: dict[str, str]) -> Iterator[str]:
         for name in nodes.values():
             if (folder / uuid / "devices" / name).exists():
                 yield f"/dev/{name} belongs to the mounted btrfs {uuid}"
+
+
+def _mounted_elsewhere(nodes: dict[str, str]) -> Iterator[str]:
+    """File systems that name their device in sysfs, in whatever mount namespace they are: a container's, for one."""
+    for kind in _names_in(devices.SYSFS / "fs"):
+        for name in nodes.values():
+            if (devices.SYSFS / "fs" / kind / name).exists():
+                yield f"/dev/{name} is mounted ({kind}), though not where this process sees it"
 
 
 def _held(block_name: str, nodes: dict[str, str]) -> bool:
@@ -118,6 +127,12 @@ def _names_in(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
+
+
+def _lines(table: Path) -> list[str]:
+    """The lines of one of the kernel's tables. Only newline ends one: the kernel escapes no other that str.splitlines() knows."""
+    text = attribute_text(table)
+    return text.split("\n") if text else []
 
 
 def _unescaped(text: str) -> str:

@@ -47,8 +47,9 @@ def open_namespace(
     With ``readonly`` whatever may change something raises ReadOnlyError, and the device node need only be readable. Otherwise the
     use of the namespace's block device is looked at, once, now: where it or one of its partitions is mounted, swap space, part of
     another device, or held exclusively, the namespace opens, and whatever may change something raises NamespaceInUseError, which
-    names the user. ``force`` allows it. What is rare and destroys much looks again: a deallocation, zone management of all zones
-    at once, ``replay``, ``ZoneLog.create``, and admin commands such as Format NVM; and so does :meth:`Namespace.check_writable`.
+    names the user. ``force`` allows it. What is rare and destroys much looks again: a deallocation, the reset of a zone, zone
+    management of all zones at once, ``replay``, ``ZoneLog.create``, and admin commands such as Format NVM; and so does
+    :meth:`Namespace.check_writable`.
 
     A user without CAP_SYS_ADMIN needs Linux 6.2 and permission on the namespace's node, the controller's is not needed; what the
     kernel keeps from such users (vendor specific commands, most admin commands) raises PermissionError, which names its rule.

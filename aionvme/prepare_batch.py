@@ -168,7 +168,7 @@ def rows_batch(rows: NDArray[np.void], span: Span, geometry: Geometry, pool: Buf
     offset, data_len = rows["offset"], rows["data_len"].astype(np.uint64)
     for code in np.unique(rows["opcode"]):
         mask = rows["opcode"] == code
-        # Dwords of all of them together: whether one deallocates or selects all zones.
+        # Dwords of all of them together: whether one deallocates, resets, or selects all zones.
         together = {name: int(np.bitwise_or.reduce(rows[name][mask])) for name in ("cdw11", "cdw13")}
         refuse_writing(Command(int(code), **together), geometry, f"an array with opcode {code:#04x}")
         _check_lengths(int(code), rows[mask], geometry)

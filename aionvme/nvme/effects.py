@@ -43,6 +43,8 @@ _DEALLOCATE = 1 << 2
 """In dword 11 of Dataset Management."""
 _SELECT_ALL = 1 << 8
 """In dword 13 of Zone Management Send."""
+_RESET_OR_OFFLINE = 1 << 2
+"""In its action, which has this bit for no other: so that the dwords of many commands can be judged together, or-ed."""
 
 
 def only_reads(opcode: int) -> bool:
@@ -66,7 +68,7 @@ def changes_formats(opcode: int) -> bool:
 
 
 def destroys_much(command: Command) -> bool:
-    """Whether an I/O command takes away what many blocks hold: it deallocates them, or resets or finishes all zones."""
+    """Whether an I/O command takes away what many blocks hold: it deallocates them, resets a zone, or acts on all zones."""
     if command.opcode == NvmOpcode.DATASET_MANAGEMENT:
         return bool(command.cdw11 & _DEALLOCATE)
-    return command.opcode == NvmOpcode.ZONE_MANAGEMENT_SEND and bool(command.cdw13 & _SELECT_ALL)
+    return command.opcode == NvmOpcode.ZONE_MANAGEMENT_SEND and bool(command.cdw13 & (_SELECT_ALL | _RESET_OR_OFFLINE))

@@ -19,6 +19,7 @@ from aionvme.cli import main
 from aionvme.devices import find
 from aionvme.in_use import users_of
 from tests.conftest import node
+from tests.guest.traps import instead
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("namespaces in use are not written to")]
 
@@ -148,6 +149,19 @@ WRITES: list[Callable[[Namespace], Any]] = [
 ]
 
 
+ZONE_WRITES: list[Callable[[Namespace], Any]] = [
+    lambda ns: ns.zone_append(0, bytes(4096)),
+    lambda ns: ns.append_many([0], 1, bytes(4096)),
+    lambda ns: ns.reset_zone(0),
+    lambda ns: ns.reset_zone(select_all=True),
+    lambda ns: ns.finish_zone(0),
+    lambda ns: ns.open_zone(0),
+    lambda ns: ns.zones[0].append(bytes(4096)),
+    lambda ns: ns.zones[0].reset(),
+    lambda ns: aionvme.ZoneLog.create(ns, ns.zones[:2]),
+]
+
+
 async def refused(ns: Namespace, call: Callable[[Namespace], Any], use: str) -> None:
     """Expect NamespaceInUseError that names the use and the way out, and nothing submitted."""
     before = ns._io.submitted + ns._admin.submitted
@@ -186,6 +200,46 @@ async def test_what_is_in_use_is_read_and_not_written(disk: str, target: str, tm
         assert ns.why_not_writable is None
 
 
+async def test_zones_in_use(tmp_path: Path) -> None:
+    """Zones in use are reported, not appended to and not reset; those that come into use later are not reset."""
+    zoned = node(2)
+    disk = f"/dev/{find(Path(zoned)).block_name}"
+    async with aionvme.open(zoned) as later:
+        await later.reset_zone(0)
+        with held(disk, tmp_path) as words:
+            async with aionvme.open(zoned) as ns:
+                for call in ZONE_WRITES:
+                    await refused(ns, call, words)
+                assert (await ns.report_zones(0, nr_zones=1))["zs"] == aionvme.ZoneState.EMPTY
+            resets: list[Callable[[Namespace], Any]] = [
+                lambda ns: ns.reset_zone(0),
+                lambda ns: ns.submit_many([Command(0x79, cdw13=action) for action in (1, 4, 3)]),
+            ]
+            for call in resets:
+                await refused(later, call, words)
+            with pytest.raises(aionvme.NamespaceInUseError):
+                await later.zones[0].reset()  # which may ask for the zone's state first
+        await later.zones[0].reset()
+
+
+def test_a_mount_that_is_not_seen_from_here(disk: str, tmp_path: Path) -> None:
+    """A file system of another mount namespace is found by what sysfs says, where there is no node of the block device to ask."""
+    run("/sbin/mkfs.ext4", "-q", "-F", disk)
+    script = f"mount --make-rprivate / && mount -t ext4 {disk} {tmp_path} && echo mounted && read _; umount {tmp_path}"
+    command = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script]
+    name = Path(disk).name
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as elsewhere:
+            assert elsewhere.stdout is not None
+            assert elsewhere.stdout.readline() == b"mounted\n"
+            assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+            with instead(disk, lambda: None):
+                assert users_of(name) == [f"{disk} is mounted (ext4), though not where this process sees it"]
+        assert users_of(name) == []
+    finally:
+        erase(disk)
+
+
 async def test_what_comes_into_use_later(disk: str, target: str, tmp_path: Path) -> None:
     """What is rare and destroys much looks again, also from another namespace of the controller; a write does not."""
     async with aionvme.open(target) as ns, aionvme.open(node(1)) as other, aionvme.open(target, force=True) as forced:
@@ -205,6 +259,21 @@ async def test_what_comes_into_use_later(disk: str, target: str, tmp_path: Path)
             await ns.write(ns.nsze - 1, block())
             await forced.deallocate([(ns.nsze - 1, 1)])
         await ns.deallocate([(ns.nsze - 1, 1)])
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\x0bb", b"a\rb", "a\u2028b".encode(), b"a - b"])
+def test_odd_names_of_mount_points(disk: str, tmp_path: Path, name: bytes) -> None:
+    """Whatever somebody else's mount point is called, uses are found, and nothing else is."""
+    odd = os.path.join(os.fsencode(tmp_path), name)
+    os.mkdir(odd)
+    subprocess.run([b"/bin/mount", b"-t", b"tmpfs", b"none", odd], check=True)
+    try:
+        assert users_of(Path(disk).name) == []
+        with held(disk, tmp_path) as words:
+            (use,) = users_of(Path(disk).name)
+            assert words in use
+    finally:
+        subprocess.run([b"/bin/umount", odd], check=True)
 
 
 def test_who_looks_is_not_taken_for_a_user(disk: str) -> None:
