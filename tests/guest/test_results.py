@@ -103,3 +103,22 @@ async def test_results_of_arrays(zns: Namespace) -> None:
     assert not done["status"].any()
     assert sorted(done["result"].tolist()) == sorted(zone * zns.zsze + n for zone in range(5) for n in range(8))
     assert [result // zns.zsze * zns.zsze for result in done["result"].tolist()] == zslba
+
+
+async def test_results_beyond_32_bits(queue: QueueChoice) -> None:
+    """Where an append went takes 33 bits in the last zones of a namespace of more than 2 TiB: of single ones and of arrays."""
+    async with aionvme.open(node(21), queue=queue) as ns:
+        await ns.reset_zone(select_all=True)
+        first, last = 1 << 32, ns.nsze - ns.zsze
+        assert first % ns.zsze == 0 < last - first
+        for zslba in (first, last):
+            for n in range(3):
+                data = bytes([n + 1]) * 512
+                assert await ns.submit(zoned.zone_append(zslba, 1), data=data) == (0, zslba + n)
+                assert (await ns.read(zslba + n, 1)).tobytes() == data
+        done = await ns.append_many([first, last, first], 1, bytes(3 * 512))
+        assert not done["status"].any()
+        assert sorted(done["result"].tolist()) == [first + 3, first + 4, last + 3]
+        assert await ns.zones[last // ns.zsze].append(bytes(512)) == last + 4
+        (zone,) = await ns.report_zones(last, nr_zones=1)
+        assert (zone["zslba"], zone["wp"]) == (last, last + 5)

@@ -11,6 +11,7 @@ from .faults import MediaErrors, quoted
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Namespace:
     pil: bool = False
     iops: int | None = None
     latency_ms: int | None = None
+    unmap: bool = False
+    """Whether deallocated blocks are given back, so that the controller can tell them from others."""
     errors: MediaErrors | None = None
 
     def options(self) -> Iterator[str]:
@@ -82,6 +85,8 @@ class Namespace:
             yield from self.errors.drive(image)
         else:
             yield f"aio=threads,file={quoted(image)}"
+        if self.unmap:
+            yield "discard=unmap"
         if self.iops is not None:
             yield f"throttling.iops-total={self.iops}"
 
@@ -158,6 +163,16 @@ CONTROLLERS = (
             ),
             # To be mounted, partitioned and otherwise used.
             Namespace(nsid=20, lba_size=512, size=16 * MIB),
+            # So large that the addresses in its last zones have more than 32 bits. QEMU resets a zone by writing zeroes: without
+            # ``unmap`` that would take the room of all of it.
+            Namespace(
+                nsid=21,
+                lba_size=512,
+                size=34 * 64 * GIB,
+                zones=Zones(size=64 * GIB, capacity=64 * GIB, max_open=6, max_active=8),
+                unmap=True,
+            ),
+            Namespace(nsid=22, lba_size=512, size=8 * MIB, unmap=True),
         ),
         mdts=7,  # 512 KiB
         zasl=5,  # 128 KiB: smaller than mdts, so that a test can tell the two limits apart
