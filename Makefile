@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The commands that tests run find this environment first, as in an activated one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint test-host test-vm kernels test-raw bench clean
+.PHONY: demo test lint test-host test-vm test-faults kernels test-raw bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/aionvme demo
@@ -21,8 +21,8 @@ demo: $(VENV)/.demo
 
 test: lint test-host test-vm
 	@echo "== tests by path"
-	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/pure.json $(RESULTS)/guest-*.json
-	@$(BIN)/python -m tests.features --check $(RESULTS)/guest-*.json
+	@$(BIN)/python -m tests.paths $(RESULTS)/host.json $(RESULTS)/pure.json $(RESULTS)/guest-*.json $(RESULTS)/placement/guest-*.json
+	@$(BIN)/python -m tests.features --check $(RESULTS)/guest-*.json $(RESULTS)/placement/guest-*.json
 
 lint: $(VENV)/.test
 	@echo "== ruff and mypy"
@@ -41,20 +41,41 @@ test-host: $(VENV)/.test
 # The kernels of Debian's that there are: 6.1, 6.12, newest. `make test-vm KERNEL=6.12` takes one of them. Two at a time, since an
 # emulated machine keeps one processor busy.
 KERNEL := 6.1 newest
+GUEST_PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
 test-vm: $(VENV)/.test
-	@rm -f $(RESULTS)/guest-*.json
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix guest-,$(KERNEL))
+	@rm -rf $(RESULTS)/guest-*.json $(RESULTS)/placement
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix guest-,$(KERNEL)) \
+		$(if $(filter 6.1,$(KERNEL)),guest-6.1-placement)
 
 guest-%:
 	@echo "== the API in a virtual machine, against a real NVMe driver and QEMU's controllers: Linux $*"
 	@mkdir -p $(RESULTS)
 	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS) $(BIN)/python -m tests.vm --kernel $* --timeout 2400 -- \
-		$(BIN)/python -m pytest -q -p no:cacheprovider tests/api tests/guest
+		$(GUEST_PYTEST) tests/api tests/guest
 
-# What works on which kernel, docs/kernels.md, from the tests on each of them.
+# Linux 6.1 runs with the QEMU of Debian 12, whose controllers have no Flexible Data Placement: that once more, with a newer one.
+guest-6.1-placement:
+	@echo "== Flexible Data Placement: Linux 6.1"
+	@mkdir -p $(RESULTS)/placement
+	@AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS)/placement $(BIN)/python -m tests.vm --kernel 6.1 --newer-qemu -- \
+		$(GUEST_PYTEST) tests/guest/test_fdp.py tests/guest/test_placement.py
+
+# Whether the tests of faults always pass: each of them many times.
+ROUNDS := 20
+test-faults: $(VENV)/.test
+	@rm -rf $(RESULTS)/faults
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix faults-,$(KERNEL))
+
+faults-%:
+	@echo "== every test of faults, $(ROUNDS) times: Linux $*"
+	@mkdir -p $(RESULTS)/faults
+	@AIONVME_FAULT_ROUNDS=$(ROUNDS) AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS)/faults $(BIN)/python -m tests.vm --kernel $* \
+		--timeout 7200 -- $(GUEST_PYTEST) tests/guest/test_faults_*.py
+
+# What works on which kernel, docs/kernels.md, from the tests on each of them, those of faults being repeated.
 kernels:
-	@$(MAKE) --no-print-directory test-vm KERNEL="6.1 6.12 newest"
-	@$(BIN)/python -m tests.features $(RESULTS)/guest-*.json
+	@$(MAKE) --no-print-directory test-vm test-faults KERNEL="6.1 6.12 newest"
+	@$(BIN)/python -m tests.features $(RESULTS)/guest-*.json $(RESULTS)/*/guest-*.json
 
 # The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.
 test-raw: $(VENV)/.test

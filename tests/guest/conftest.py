@@ -12,7 +12,7 @@ else:
     try:
         controller_node("fdp")
     except LookupError:  # QEMU has it from 8.0 on
-        collect_ignore = ["test_fdp.py"]
+        collect_ignore = ["test_fdp.py", "test_placement.py"]
 
 FAULT_ROUNDS = int(os.environ.get("AIONVME_FAULT_ROUNDS", "1"))
 """How often each test of faults runs, for who wants to know whether it always passes."""
@@ -22,7 +22,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Repeat the tests of faults."""
     if FAULT_ROUNDS > 1 and metafunc.module.__name__.rpartition(".")[2].startswith("test_faults_"):
         metafunc.fixturenames.append("fault_round")
-        metafunc.parametrize("fault_round", range(FAULT_ROUNDS))
+        metafunc.parametrize(
+            "fault_round",
+            [
+                pytest.param(i, marks=pytest.mark.feature(f"every test of faults, {FAULT_ROUNDS} times"))
+                for i in range(FAULT_ROUNDS)
+            ],
+        )
 
 
 @pytest.fixture

@@ -105,15 +105,16 @@ async def test_usage(controller: Controller) -> None:
     assert theirs == {"nruh": 4, "ruhus": [{"ruha": ruha} for ruha in ours]}
 
 
+@pytest.mark.feature("placement identifiers on writes")
 async def test_placement_takes_room_from_its_unit_alone(ns: Namespace) -> None:
-    """What is written with an identifier is counted where it went, and nowhere else; a new unit is empty."""
+    """What is written with an identifier, split or not, is counted where it went, and nowhere else; a new unit is empty."""
     blocks = UNIT_BYTES // ns.lba_size
     assert (await ns.reclaim_unit_handle_status()).tolist() == [(pid, pid, 0, blocks) for pid in range(4)]
-    await place(ns, 0, 3, 2)
-    await place(ns, 100, 5, 1)
-    await place(ns, 200, 7, 2)
+    for slba, nlb, pid in ((0, 3, 2), (100, 5, 1), (200, 7, 2), (300, 140, 3)):
+        await ns.write(slba, bytes(nlb * ns.lba_size), placement=pid)
+    assert 140 * ns.lba_size > ns.max_transfer_bytes
     ours = await ns.reclaim_unit_handle_status()
-    assert ours["ruamw"].tolist() == [blocks, blocks - 5, blocks - 10, blocks]
+    assert ours["ruamw"].tolist() == [blocks, blocks - 5, blocks - 10, blocks - 140]
     theirs = nvme("status", ns.target)
     assert theirs == {
         "nruhsd": 4,
@@ -121,7 +122,7 @@ async def test_placement_takes_room_from_its_unit_alone(ns: Namespace) -> None:
     }
 
     await ns.update_reclaim_unit_handles([2])
-    assert (await ns.reclaim_unit_handle_status())["ruamw"].tolist() == [blocks, blocks - 5, blocks, blocks]
+    assert (await ns.reclaim_unit_handle_status())["ruamw"].tolist() == [blocks, blocks - 5, blocks, blocks - 140]
 
 
 async def test_statistics(ns: Namespace, controller: Controller) -> None:

@@ -6,8 +6,7 @@ import pytest
 import aionvme
 from tests.conftest import Place, node
 
-# QEMU has it from 8.0 on, which the test bed runs kernels after 6.1 with.
-pytestmark = [pytest.mark.anyio, pytest.mark.feature("placement identifiers on writes", since=(6, 2))]
+pytestmark = [pytest.mark.anyio, pytest.mark.feature("placement identifiers on writes")]
 
 
 async def test_writes_name_their_placement(place: Place) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tests import features
 
+REPEATED = "every test of faults, 20 times"
+
 RESULTS = {
     "release": "6.1.0-56-amd64",
     "paths": {},
@@ -19,18 +21,25 @@ RESULTS = {
 
 def test_the_page_says_what_the_results_say(tmp_path: Path) -> None:
     """A row for each feature, a column for each kernel, and nothing that the tests did not find."""
-    old, new = tmp_path / "guest-6.1.json", tmp_path / "guest-7.3.json"
+    old, again, new = tmp_path / "guest-6.1.json", tmp_path / "more" / "guest-6.1.json", tmp_path / "guest-7.3.json"
+    again.parent.mkdir()
     old.write_text(json.dumps(RESULTS))
+    again.write_text(
+        json.dumps(RESULTS | {"features": {"copy": {"raw queue": {"passed": 1}}, REPEATED: {"": {"passed": 9}}}})
+    )
     new.write_text(json.dumps(RESULTS | {"features": {"copy": {"polled queue": {"passed": 1}}}, "needs": {}}))
-    kernels = dict(map(features.outcomes, (old, new)))
+    kernels = features.outcomes([new, old, again])
     page = features.page(kernels)
     assert "| | Linux 6.1 | Linux 7.3 |" in page
     assert "| copy | interrupt, polled | polled |" in page
     assert "| doctor | yes | - |" in page
     assert "| flush | fails: interrupt queue | - |" in page
     assert "| unprivileged use | from 6.2 | - |" in page
+    assert f"| {REPEATED} | yes | - |" in page
+    assert "| release | 6.1.0-56-amd64 | 6.1.0-56-amd64 |" in page
     said = features.parse(page)
     assert features.differences(said, kernels) == []
+    assert features.differences(said, features.outcomes([old, new])) == []
     said["6.1"]["copy"] = "interrupt"
     assert features.differences(said, kernels) == [
         "copy on Linux 6.1: the page says 'interrupt', the tests 'interrupt, polled'"

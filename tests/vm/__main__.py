@@ -36,6 +36,9 @@ def main() -> int:
         "--icount", action="store_true", help="the guest's clock counts instructions, a nanosecond each"
     )
     parser.add_argument(
+        "--newer-qemu", action="store_true", help="for 6.1, too, the QEMU that later kernels have, with more features"
+    )
+    parser.add_argument(
         "--timeout",
         type=float,
         default=900,
@@ -55,6 +58,7 @@ def main() -> int:
             polled_queues=options.polled_queues,
             raw_queues=options.raw_queues,
             icount=options.icount,
+            newer_qemu=options.newer_qemu,
             timeout=options.timeout,
         )
     except VmError as error:

@@ -46,14 +46,16 @@ def run_in_vm(
     polled_queues: int = 2,
     raw_queues: int | None = None,
     icount: bool = False,
+    newer_qemu: bool = False,
     timeout: float = 900.0,
     output: BinaryIO | None = None,
 ) -> int:
     """Run ``command`` in a guest, in the project root, and return its exit code.
 
     What it prints goes to ``output`` (stdout by default) while it runs.  ``kernel`` is a series of Debian's, "raw", or
-    the path of a bzImage (`kernel.boot_files`).  With ``icount`` the guest's clock counts instructions.  ``timeout``, in
-    seconds, is for the run as a whole, but not for fetching or building the kernel.
+    the path of a bzImage (`kernel.boot_files`).  With ``icount`` the guest's clock counts instructions, with ``newer_qemu`` the
+    controllers of kernel 6.1 are those of a QEMU that has Flexible Data Placement, as those of later kernels are.  ``timeout``,
+    in seconds, is for the run as a whole, but not for fetching or building the kernel.
 
     Raises `VmError` if the machine fails rather than the command, also if its kernel warned of something.
     """
@@ -70,7 +72,7 @@ def run_in_vm(
     results = Path(os.environ.get("AIONVME_VM_RESULTS") or root / "results").absolute()
     results.mkdir(parents=True, exist_ok=True)
     # The oldest kernels with an old QEMU, the newer ones with one that can do more.
-    emulator = newer(root) if boot.new else hosts()
+    emulator = newer(root) if boot.new or newer_qemu else hosts()
     controllers = (*CONTROLLERS, FDP) if emulator.has_fdp else CONTROLLERS
     machine = Machine(cpus, polled_queues, raw_queues, icount, controllers, emulator)
 
