@@ -45,8 +45,9 @@ def check_order(rates: dict[str, float]) -> None:
     """Nothing is faster than C, and no thread nor await of one command comes near to an array of them."""
     limit = rates.pop("C")
     arrays = [rates.pop(contender) for contender in null_device.BATCHES]
-    assert max(arrays) < 1.25 * limit  # by as much may a neighbour have disturbed the best round of C alone
-    assert max(rates.values()) < max(arrays) / 2
+    # Usually it is 0.8 and 0.12: so much may a neighbour have disturbed even the best round of one of them.
+    assert max(arrays) < 2 * limit
+    assert max(rates.values()) < max(arrays)
 
 
 def test_tables_have_medians_and_ratios_those_within_a_round() -> None:
