@@ -68,7 +68,7 @@ _TAGS = {"guard": "guard", "app_tag": "application tag", "ref_tag": "reference t
 
 class CommandAbortedError(AionvmeError, OSError):
     """The operating system gave a command up: its controller was reset, or it took longer than it may. errno is EINTR or EIO,
-    or EINVAL where the kernel did not send it, since the only paths to the namespace were being reset.
+    or EINVAL or EFAULT where the kernel did not send it, since the only paths to the namespace were being reset.
 
     Whether the device carried it out is not known: what was to be written may or may not be there, an append may have landed
     anywhere in its zone. The namespace stays open, and takes commands again when the controller does.
@@ -78,9 +78,9 @@ class CommandAbortedError(AionvmeError, OSError):
     The time is ``timeout_ms``, or the queue's ``io_timeout`` in sysfs, 30 s; the kernel looks once a second at best, and
     where other commands are in flight sometimes not before one of those is late.
 
-    With EINVAL it was not carried out, and the controller is seen to be in a reset: in the last moment of that it may be a plain
-    OSError. Where the kernel counts no paths such commands wait instead. A namespace has paths where its controller says that
-    there may be others (CMIC), and the kernel looks for them (nvme_core's parameter ``multipath``).
+    With EINVAL or EFAULT it was not carried out, and the controller is seen to be in a reset: in the last moment of that it may
+    be a plain OSError. Where the kernel counts no paths such commands wait instead. A namespace has paths where its controller
+    says that there may be others (CMIC), and the kernel looks for them (nvme_core's parameter ``multipath``).
 
     This is no InterruptedError, though errno may be EINTR: whoever catches that makes the same call again, unseen.
     """

@@ -39,6 +39,15 @@ GIVEN_UP = frozenset((errno.EINTR, errno.EIO))
 OF_WHAT_IS_GONE = GIVEN_UP | {errno.EINVAL}
 """What a command may end with as its device is removed. EINVAL is that of a namespace to which no path leads any more."""
 
+NOT_SENT = MappingProxyType(
+    {
+        errno.EINVAL: "the kernel did not send it: no path to the namespace while its controller is being reset",
+        errno.EFAULT: "the kernel did not send it: it waited for its controller, which is being reset",
+    }
+)
+"""What a command may end with that came during a reset of the only path. EFAULT, seen of Linux 7.3, is one that the kernel took,
+and gave to a worker."""
+
 
 def command_error(res: int, command: Command, target: str, access: Access, presence: Presence) -> OSError:
     """The exception of a command that the operating system ended with a negative ``res``, with its likely cause.
@@ -46,12 +55,11 @@ def command_error(res: int, command: Command, target: str, access: Access, prese
     ``presence`` is asked where the errno may be that of a device that has been removed or is being reset, but does not say so.
     """
     number, doing = -res, f"a command to {target}"
-    seen = presence() if number in OF_WHAT_IS_GONE else "present"
-    if seen == "gone":
+    seen = presence() if number in OF_WHAT_IS_GONE or number in NOT_SENT else "present"
+    if seen == "gone" and number in OF_WHAT_IS_GONE:
         return DeviceGoneError(number, f"{os.strerror(number)}, {doing}: the device is gone")
-    if seen == "away" and number == errno.EINVAL:
-        why = "the kernel did not send it: no path to the namespace while its controller is being reset"
-        return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {why}")
+    if seen == "away" and number in NOT_SENT:
+        return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {NOT_SENT[number]}")
     if number in GIVEN_UP:
         return CommandAbortedError(number, f"{os.strerror(number)}, {doing}: {CQE_CAUSES[number]}")
     if number in (errno.EACCES, errno.EPERM):

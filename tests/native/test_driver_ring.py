@@ -8,6 +8,7 @@ from typing import Literal
 import anyio
 import pytest
 
+import aionvme
 from aionvme.driver.driver import Driver
 from aionvme.driver.request import Submission
 from aionvme.errors import ClosedError, CommandAbortedError, DeviceGoneError
@@ -86,6 +87,29 @@ async def test_a_command_given_up_because_its_device_goes() -> None:
     with pytest.raises(PermissionError):
         await driver.run([Submission(outcome(-errno.EPERM))])
     assert asked == 2
+    await driver.aclose()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT], ids=errno.errorcode.get)
+async def test_a_command_that_came_during_a_reset(number: int) -> None:
+    """An errno that speaks of a mistake at other times is a CommandAbortedError while the only path to the device is away."""
+    need_injected_results()
+    seen: Literal["present", "away"] = "present"
+    driver = Driver(NopQueue(), "the device", lambda: seen)
+
+    async def error() -> OSError:
+        with pytest.raises(OSError, match="a command to the device") as caught:
+            await driver.run([Submission(outcome(-number))])
+        assert caught.value.errno == number
+        return caught.value
+
+    mistake = await error()
+    assert not isinstance(mistake, aionvme.AionvmeError)
+    seen = "away"
+    not_sent = await error()
+    assert type(not_sent) is CommandAbortedError
+    assert "the kernel did not send it" in str(not_sent)
+    assert "the kernel did not send it" not in str(mistake)
     await driver.aclose()
 
 
