@@ -97,8 +97,9 @@ class AdminCommands:
         """Submit any admin command and wait for its completion, status and result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
-        command moves. The library knows it of Identify, Get Log Page, and the features of the specification; of any other command
-        it is yours to get right, since a device that moves more writes past the buffer.
+        command moves. The library knows it of Identify, Get Log Page, the features of the specification, directives, Security
+        Send and Receive, Firmware Image Download, Namespace Management and Attachment, and Get LBA Status; of any other command
+        it is yours to get right, since a device that moves more writes past the buffer, and to address 0 where there is none.
         """
         return await self._submit(command, data, into)
 

@@ -236,10 +236,10 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         """Submit any I/O command and wait for its completion, status and 64-bit result; an error status does not raise.
 
         ``data`` is sent, ``into`` is filled; which of them an opcode takes is in its bits 1:0. The length must be the one the
-        command moves. The library knows it of reads, writes, compares, appends, dataset management, copy and zone management; of
-        any other command it is yours to get right, since a device that moves more writes past the buffer. ``metadata`` goes the
-        way of the data: what blocks have in a buffer of its own, by the namespace's format (:attr:`identify`), and unless the
-        command has the controller make all of it (PRACT).
+        command moves. The library knows it of reads, writes, compares, appends, dataset management, copy, zone management,
+        reservations and I/O management; of any other command it is yours to get right, since a device that moves more writes past
+        the buffer, and to address 0 where there is none. ``metadata`` goes the way of the data: what blocks have in a buffer of
+        its own, by the namespace's format (:attr:`identify`), and unless the command has the controller make all of it (PRACT).
         """
         self._check_usable()
         command = plain(command)
@@ -250,7 +250,7 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
     async def submit_admin(self, command: Command, data: Data | None = None, into: Data | None = None) -> Completion:
         """Submit any admin command to the namespace's controller; otherwise as :meth:`submit`.
 
-        The length is checked for Identify, Get Log Page and the specification's features; :attr:`admin` has these with types.
+        For which commands the length is checked, :meth:`Controller.submit` says; :attr:`admin` has many of them with types.
         Format NVM and Namespace Management wait for the I/O commands in flight; others are refused from then on, those that
         wait for a place too (ClosedError), since blocks may have got another size: the namespace is to be opened again.
 

@@ -6,9 +6,6 @@ Opcodes are those of the NVM Express Base Specification 2.1 (figures 87 and 142)
 from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode
 
-_RESERVATION_REPORT = 0x0E
-_IO_MANAGEMENT_RECEIVE = 0x12
-
 _ONLY_READ = frozenset(
     {
         NvmOpcode.FLUSH,
@@ -16,28 +13,25 @@ _ONLY_READ = frozenset(
         NvmOpcode.COMPARE,
         NvmOpcode.VERIFY,
         NvmOpcode.ZONE_MANAGEMENT_RECEIVE,
-        _RESERVATION_REPORT,
-        _IO_MANAGEMENT_RECEIVE,
+        NvmOpcode.RESERVATION_REPORT,
+        NvmOpcode.IO_MANAGEMENT_RECEIVE,
     }
 )
 
-_SECURITY_RECEIVE = 0x82
-_GET_LBA_STATUS = 0x86
-
 _ADMIN_ONLY_READ = frozenset(
-    {AdminOpcode.IDENTIFY, AdminOpcode.GET_LOG_PAGE, AdminOpcode.GET_FEATURES, _GET_LBA_STATUS}
+    {AdminOpcode.IDENTIFY, AdminOpcode.GET_LOG_PAGE, AdminOpcode.GET_FEATURES, AdminOpcode.GET_LBA_STATUS}
 )
 
-_NAMESPACE_MANAGEMENT, _FORMAT_NVM = 0x0D, 0x80
+_FORMAT_NVM = 0x80
 
 _ADMIN_DESTROY = frozenset(
     {
-        _NAMESPACE_MANAGEMENT,
-        0x15,  # Namespace Attachment
+        AdminOpcode.NAMESPACE_MANAGEMENT,
+        AdminOpcode.NAMESPACE_ATTACHMENT,
         0x20,  # Capacity Management
         *range(0x80, 0x100),  # of an I/O command set: Format NVM, Sanitize, Security Send; from 0xC0 on vendor specific
     }
-) - {_SECURITY_RECEIVE, _GET_LBA_STATUS}
+) - {AdminOpcode.SECURITY_RECEIVE, AdminOpcode.GET_LBA_STATUS}
 
 _DEALLOCATE = 1 << 2
 """In dword 11 of Dataset Management."""
@@ -64,7 +58,7 @@ def admin_destroys(opcode: int) -> bool:
 
 def changes_formats(opcode: int) -> bool:
     """Whether an admin command can give a namespace another block size."""
-    return opcode in (_NAMESPACE_MANAGEMENT, _FORMAT_NVM)
+    return opcode in (AdminOpcode.NAMESPACE_MANAGEMENT, _FORMAT_NVM)
 
 
 def destroys_much(command: Command) -> bool:

@@ -4,8 +4,8 @@ from enum import IntEnum, IntFlag
 
 
 class NvmOpcode(IntEnum):
-    """Opcodes of the I/O command sets (NVM Command Set 1.0, figure 18; Zoned Namespace Command Set 1.1, figure 12; I/O
-    management: Base 2.1, section 7)."""
+    """Opcodes of the I/O command sets (NVM Command Set 1.0, figure 18; Zoned Namespace Command Set 1.1, figure 12;
+    reservations: Base 2.0, section 7; I/O management: Base 2.1, section 7)."""
 
     FLUSH = 0x00
     WRITE = 0x01
@@ -15,7 +15,11 @@ class NvmOpcode(IntEnum):
     WRITE_ZEROES = 0x08
     DATASET_MANAGEMENT = 0x09
     VERIFY = 0x0C
+    RESERVATION_REGISTER = 0x0D
+    RESERVATION_REPORT = 0x0E
+    RESERVATION_ACQUIRE = 0x11
     IO_MANAGEMENT_RECEIVE = 0x12
+    RESERVATION_RELEASE = 0x15
     COPY = 0x19
     IO_MANAGEMENT_SEND = 0x1D
     ZONE_MANAGEMENT_SEND = 0x79
@@ -24,12 +28,21 @@ class NvmOpcode(IntEnum):
 
 
 class AdminOpcode(IntEnum):
-    """Opcodes of the Admin Command Set (Base 2.0, figure 138) that this library builds commands for."""
+    """Opcodes of the Admin Command Set (Base 2.0, figure 138; Get LBA Status: NVM Command Set 1.0, section 4.2.1) whose data
+    has a length that this library knows."""
 
     GET_LOG_PAGE = 0x02
     IDENTIFY = 0x06
     SET_FEATURES = 0x09
     GET_FEATURES = 0x0A
+    NAMESPACE_MANAGEMENT = 0x0D
+    FIRMWARE_IMAGE_DOWNLOAD = 0x11
+    NAMESPACE_ATTACHMENT = 0x15
+    DIRECTIVE_SEND = 0x19
+    DIRECTIVE_RECEIVE = 0x1A
+    SECURITY_SEND = 0x81
+    SECURITY_RECEIVE = 0x82
+    GET_LBA_STATUS = 0x86
 
 
 class ZoneSendAction(IntEnum):

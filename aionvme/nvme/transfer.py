@@ -51,18 +51,11 @@ def io_data_len(command: Command, lba_size: int, zdes_bytes: int = 0) -> int | N
 
 
 def admin_data_len(command: Command) -> int | None:
-    """Bytes of data that an admin command transfers, None where this module does not know."""
+    """Bytes of data that an admin command transfers, None where only its vendor or another specification knows."""
     if direction(command.opcode) is Direction.NONE:
         return 0
-    if command.opcode == AdminOpcode.IDENTIFY:
-        return IDENTIFY_LEN_BYTES
-    if command.opcode == AdminOpcode.GET_LOG_PAGE:
-        return ((command.cdw10 >> 16) + ((command.cdw11 & 0xFFFF) << 16) + 1) * 4
-    if command.opcode == AdminOpcode.GET_FEATURES:
-        return get_features_data_len(command.cdw10 & 0xFF, command.cdw10 >> 8 & 0x7, command.cdw11)
-    if command.opcode == AdminOpcode.SET_FEATURES:
-        return set_features_data_len(command.cdw10 & 0xFF, command.cdw11)
-    return None
+    measure = _ADMIN_DATA_LEN.get(command.opcode)
+    return None if measure is None else measure(command)
 
 
 ADDRESSES_BLOCKS = frozenset(
@@ -108,4 +101,50 @@ _IO_DATA_LEN: dict[int, Callable[[Command, int], int | None]] = {
     NvmOpcode.IO_MANAGEMENT_RECEIVE: lambda command, _: (command.cdw11 + 1) * 4,
     NvmOpcode.IO_MANAGEMENT_SEND: _management_data,
     NvmOpcode.ZONE_MANAGEMENT_RECEIVE: lambda command, _: (command.cdw12 + 1) * 4,
+    # Keys of 8 bytes: the current one, and with the first two another one (Base 2.0, sections 7.2 to 7.4).
+    NvmOpcode.RESERVATION_REGISTER: lambda *_: 16,
+    NvmOpcode.RESERVATION_ACQUIRE: lambda *_: 16,
+    NvmOpcode.RESERVATION_RELEASE: lambda *_: 8,
+    NvmOpcode.RESERVATION_REPORT: lambda command, _: (command.cdw10 + 1) * 4,
+}
+
+
+_NO_DATA_DIRECTIVES = frozenset(
+    {
+        (AdminOpcode.DIRECTIVE_SEND, 0x00, 0x01),  # Identify: Enable Directive
+        (AdminOpcode.DIRECTIVE_SEND, 0x01, 0x01),  # Streams: Release Identifier
+        (AdminOpcode.DIRECTIVE_SEND, 0x01, 0x02),  # Streams: Release Resources
+        (AdminOpcode.DIRECTIVE_RECEIVE, 0x01, 0x03),  # Streams: Allocate Resources
+    }
+)
+"""Directive operations without data, by opcode, directive type and operation (Base 2.0, section 8.7)."""
+
+
+def _log_page_data(command: Command) -> int:
+    return ((command.cdw10 >> 16) + ((command.cdw11 & 0xFFFF) << 16) + 1) * 4
+
+
+def _directive_data(command: Command) -> int:
+    dtype, doper = command.cdw11 >> 8 & 0xFF, command.cdw11 & 0xFF
+    return 0 if (command.opcode, dtype, doper) in _NO_DATA_DIRECTIVES else (command.cdw10 + 1) * 4
+
+
+_ADMIN_DATA_LEN: dict[int, Callable[[Command], int | None]] = {
+    AdminOpcode.GET_LOG_PAGE: _log_page_data,
+    AdminOpcode.IDENTIFY: lambda _: IDENTIFY_LEN_BYTES,
+    AdminOpcode.SET_FEATURES: lambda command: set_features_data_len(command.cdw10 & 0xFF, command.cdw11),
+    AdminOpcode.GET_FEATURES: lambda command: get_features_data_len(
+        command.cdw10 & 0xFF, command.cdw10 >> 8 & 0x7, command.cdw11
+    ),
+    # To create a namespace, its properties; to delete one, nothing (section 5.23).
+    AdminOpcode.NAMESPACE_MANAGEMENT: lambda command: {0: 4096, 1: 0}.get(command.cdw10 & 0xF),
+    AdminOpcode.FIRMWARE_IMAGE_DOWNLOAD: lambda command: (command.cdw10 + 1) * 4,
+    # A controller list, to attach and to detach (section 5.22).
+    AdminOpcode.NAMESPACE_ATTACHMENT: lambda command: {0: 4096, 1: 4096}.get(command.cdw10 & 0xF),
+    AdminOpcode.DIRECTIVE_SEND: _directive_data,
+    AdminOpcode.DIRECTIVE_RECEIVE: _directive_data,
+    # Transfer length and allocation length, in bytes and not 0's based (sections 5.26 and 5.25).
+    AdminOpcode.SECURITY_SEND: lambda command: command.cdw11,
+    AdminOpcode.SECURITY_RECEIVE: lambda command: command.cdw11,
+    AdminOpcode.GET_LBA_STATUS: lambda command: (command.cdw12 + 1) * 4,
 }

@@ -163,6 +163,26 @@ async def test_calls_on_a_zoned_namespace(zns: Namespace, call: Call, message: s
         pytest.param(
             lambda ns: ns.submit_admin(Command(0x06), into=bytearray(512)), "moves 4096 bytes", id="short identify"
         ),
+        pytest.param(
+            lambda ns: ns.submit(Command(0x0E, cdw10=1023), into=bytearray(4)),
+            "moves 4096",
+            id="short reservation report",
+        ),
+        pytest.param(lambda ns: ns.submit(Command(0x0D)), "moves 16 bytes", id="registration without keys"),
+        pytest.param(
+            lambda ns: ns.submit_admin(Command(0x86, cdw12=1023), into=bytearray(4)),
+            "moves 4096",
+            id="short LBA status",
+        ),
+        pytest.param(
+            lambda ns: ns.submit_admin(Command(0x1A, cdw10=1023)), "moves 4096", id="directive without a buffer"
+        ),
+        pytest.param(
+            lambda ns: ns.submit_admin(Command(0x81, cdw11=512), data=bytes(4)), "moves 512", id="short security send"
+        ),
+        pytest.param(
+            lambda ns: ns.submit_admin(Command(0x11, cdw10=1023), data=bytes(4)), "moves 4096", id="short firmware"
+        ),
     ],
 )
 async def test_hand_made_commands(nvm: Namespace, call: Call, message: str) -> None:

@@ -21,6 +21,10 @@ IO_DIRECTION = {
     NvmOpcode.WRITE_ZEROES: NONE,
     NvmOpcode.DATASET_MANAGEMENT: OUT,
     NvmOpcode.VERIFY: NONE,
+    NvmOpcode.RESERVATION_REGISTER: OUT,
+    NvmOpcode.RESERVATION_REPORT: IN,
+    NvmOpcode.RESERVATION_ACQUIRE: OUT,
+    NvmOpcode.RESERVATION_RELEASE: OUT,
     NvmOpcode.IO_MANAGEMENT_RECEIVE: IN,
     NvmOpcode.COPY: OUT,
     NvmOpcode.IO_MANAGEMENT_SEND: OUT,
@@ -33,6 +37,14 @@ ADMIN_DIRECTION = {
     AdminOpcode.IDENTIFY: IN,
     AdminOpcode.SET_FEATURES: OUT,
     AdminOpcode.GET_FEATURES: IN,
+    AdminOpcode.NAMESPACE_MANAGEMENT: OUT,
+    AdminOpcode.FIRMWARE_IMAGE_DOWNLOAD: OUT,
+    AdminOpcode.NAMESPACE_ATTACHMENT: OUT,
+    AdminOpcode.DIRECTIVE_SEND: OUT,
+    AdminOpcode.DIRECTIVE_RECEIVE: IN,
+    AdminOpcode.SECURITY_SEND: OUT,
+    AdminOpcode.SECURITY_RECEIVE: IN,
+    AdminOpcode.GET_LBA_STATUS: IN,
 }
 
 # command, bytes at 512 B blocks, bytes at 4096 B blocks, blocks addressed
@@ -75,6 +87,11 @@ IO_LENGTH: dict[str, tuple[Command, int | None, int | None, int | None]] = {
     "handles' update": (fdp.reclaim_unit_handle_update(3), 6, 6, None),
     "no management": (Command(NvmOpcode.IO_MANAGEMENT_SEND, cdw10=0xFFFF0000), 0, 0, None),
     "management of tomorrow": (Command(NvmOpcode.IO_MANAGEMENT_SEND, cdw10=2), None, None, None),
+    # Registering and acquiring send two keys of 8 bytes, releasing one; a report has NUMD dwords, 0's based.
+    "register": (Command(0x0D, cdw10=2), 16, 16, None),
+    "acquire": (Command(0x11, cdw10=0xF), 16, 16, None),
+    "release": (Command(0x15, cdw10=1), 8, 8, None),
+    "reservation report": (Command(0x0E, cdw10=1023, cdw11=1), 4096, 4096, None),
     "vendor out": (Command(0x81), None, None, None),
     "vendor none": (Command(0x80), 0, 0, None),
 }
@@ -144,6 +161,41 @@ def test_admin_length() -> None:
     assert admin_data_len(admin.identify(1)) == 4096
     assert admin_data_len(Command(0x00, nsid=0)) == 0
     assert admin_data_len(admin.get_log_page(0x20, 0x4_0008, lsi=0xFFFF)) == 0x4_0008
+
+
+ADMIN_LENGTH: dict[str, tuple[Command, int | None]] = {
+    "create a namespace": (Command(0x0D, cdw10=0), 4096),
+    "delete a namespace": (Command(0x0D, nsid=1, cdw10=1), 0),
+    "namespace management of tomorrow": (Command(0x0D, cdw10=2), None),
+    "attach": (Command(0x15, nsid=1, cdw10=0), 4096),
+    "detach": (Command(0x15, nsid=1, cdw10=1), 4096),
+    "firmware": (Command(0x11, cdw10=1023, cdw11=1024), 4096),  # NUMD, 0's based, and an offset
+    "largest firmware": (Command(0x11, cdw10=0xFFFF_FFFF), 1 << 34),
+    # Directives: NUMD in dword 10; in dword 11 the operation, the type and what is specific to it.
+    "directives' parameters": (Command(0x1A, cdw10=1023, cdw11=0x0001), 4096),
+    "enable a directive": (Command(0x19, cdw11=0x0001, cdw12=0x0101), 0),
+    "streams' parameters": (Command(0x1A, cdw10=7, cdw11=0x0101), 32),
+    "streams' status": (Command(0x1A, cdw10=0x7FFF, cdw11=0x0102), 128 << 10),
+    "allocate streams": (Command(0x1A, cdw11=0x0103, cdw12=16), 0),
+    "release a stream": (Command(0x19, cdw11=0xFFFF_0101), 0),
+    "release streams": (Command(0x19, cdw11=0x0102), 0),
+    "directive of tomorrow": (Command(0x19, cdw10=1, cdw11=0x0501), 8),
+    # Lengths in bytes, which are not 0's based.
+    "security send": (Command(0x81, cdw10=0x0100_0000, cdw11=512), 512),
+    "security receive": (Command(0x82, cdw11=0xFFFF_FFFF), 0xFFFF_FFFF),
+    "security receive of nothing": (Command(0x82), 0),
+    "LBA status": (Command(0x86, nsid=1, cdw12=1023, cdw13=0x1000_0000), 4096),  # MNDW, 0's based
+    "management interface": (Command(0x1D), None),
+    "vendor out": (Command(0xC1), None),
+    "vendor in": (Command(0xC2), None),
+    "vendor none": (Command(0xC0), 0),
+}
+
+
+@pytest.mark.parametrize(("command", "moved"), ADMIN_LENGTH.values(), ids=ADMIN_LENGTH)
+def test_admin_lengths_by_their_dwords(command: Command, moved: int | None) -> None:
+    """The bytes that an admin command moves follow from its dwords, by its figures; None where they do not say."""
+    assert admin_data_len(command) == moved
 
 
 # What the figures of the features say that is moved: by Get Features, by Set Features, None what only its vendor knows.
