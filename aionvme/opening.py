@@ -15,6 +15,7 @@ from aionvme.geometry import Geometry, block_bytes, max_transfer
 from aionvme.guard import Guard
 from aionvme.namespace import Namespace
 from aionvme.nvme.identify import IdentifyNamespace
+from aionvme.nvme.nvm import NLB_MAX
 from aionvme.nvme.opcodes import CommandSetIdentifier
 from aionvme.nvme.protection import ProtectionFormat
 from aionvme.queues.attach import Attachment, QueueChoice, Target, attach, attach_controller
@@ -180,7 +181,7 @@ async def _geometry(controller: Controller, attachment: Attachment, guard: Guard
     zoned = None
     if await _command_set(controller, nsid) == CommandSetIdentifier.ZONED:
         zoned = await controller.identify_zoned_namespace(nsid)
-        append = min(transfer, (await controller.identify_zoned_controller()).zasl_bytes() or transfer)
+        append = min(append, (await controller.identify_zoned_controller()).zasl_bytes() or append, NLB_MAX * blocks)
     append -= append % blocks
     return Geometry(
         nsid,

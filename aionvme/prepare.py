@@ -119,8 +119,8 @@ def check_appended(len_bytes: int, geometry: Geometry) -> None:
     """Raise UsageError where data is more than one append takes."""
     if len_bytes > geometry.max_append_bytes:
         raise UsageError(
-            f"{len_bytes} bytes to append: one command takes at most {geometry.max_append_bytes} (ZASL), and an append "
-            "is not split because its parts need not stay together"
+            f"{len_bytes} bytes to append: one command takes at most {geometry.max_append_bytes} (ZASL, a zone or 65536 "
+            "blocks), and an append is not split because its parts need not stay together"
         )
 
 

@@ -82,7 +82,7 @@ class ZoneCommands(ABC):
 
     @property
     def max_append_bytes(self) -> int:
-        """Most data that one append takes: the controller's ZASL. An append is never split."""
+        """Most data that one append takes: the controller's ZASL, a zone or 65536 blocks. An append is never split."""
         return min(self._geometry.max_append_bytes, self._zoned.zsze * self._geometry.block_bytes)
 
     async def zone_append(
