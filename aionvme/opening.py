@@ -181,7 +181,8 @@ async def _geometry(controller: Controller, attachment: Attachment, guard: Guard
     zoned = None
     if await _command_set(controller, nsid) == CommandSetIdentifier.ZONED:
         zoned = await controller.identify_zoned_namespace(nsid)
-        append = min(append, (await controller.identify_zoned_controller()).zasl_bytes() or append, NLB_MAX * blocks)
+        zasl = (await controller.identify_zoned_controller()).zasl_bytes() or append
+        append = min(append, zasl, min(zoned.zsze, NLB_MAX) * blocks)
     append -= append % blocks
     return Geometry(
         nsid,

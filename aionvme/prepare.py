@@ -13,7 +13,7 @@ from aionvme.nvme.effects import destroys_much, only_reads
 from aionvme.nvme.opcodes import AdminOpcode, NvmOpcode, ZoneReceiveAction, ZoneSendAction
 from aionvme.nvme.transfer import Direction, admin_data_len, blocks_of, direction
 from aionvme.queues.attach import SEGMENTS
-from aionvme.vectored import Data, Memory, memory_of, pointers_of
+from aionvme.vectored import Data, Memory, check_pieces, memory_of, pointers_of
 
 _ZONE_ACTIONS: dict[int, dict[int, str]] = {
     NvmOpcode.ZONE_MANAGEMENT_SEND: {action.value: action.name for action in ZoneSendAction},
@@ -115,12 +115,24 @@ def _check_metadata(command: Command, metadata: Span, geometry: Geometry) -> Non
     check_passable(describe(command), metadata, geometry)
 
 
-def check_appended(len_bytes: int, geometry: Geometry) -> None:
-    """Raise UsageError where data is more than one append takes."""
-    if len_bytes > geometry.max_append_bytes:
+def check_appended(memory: Memory, geometry: Geometry, protected: bool) -> None:
+    """Raise UsageError where whole blocks are more than one append takes, to which the host adds protection information if they
+    are ``protected``."""
+    len_bytes, limit, whose = memory.len_bytes, geometry.max_append_bytes, "ZASL, a zone or 65536 blocks"
+    if protected:
+        # In one piece, and with all that the format interleaves.
+        len_bytes = geometry.blocks_in(len_bytes) * geometry.stored_bytes
+    elif not isinstance(memory, Span):
+        check_pieces(memory)
+        if geometry.max_vectored_bytes < limit:
+            limit, whose = (
+                geometry.max_vectored_bytes,
+                "as many segments as the device takes, of data in several pieces",
+            )
+    if len_bytes > limit:
         raise UsageError(
-            f"{len_bytes} bytes to append: one command takes at most {geometry.max_append_bytes} (ZASL, a zone or 65536 "
-            "blocks), and an append is not split because its parts need not stay together"
+            f"{len_bytes} bytes to append: one command takes at most {limit} ({whose}), and an append is not split because its "
+            "parts need not stay together"
         )
 
 

@@ -73,12 +73,17 @@ class Protection:
 
     def first_ref_tag(self, command: Command, form: ProtectionFormat) -> int:
         """The reference tag of a command's first block. Raises UsageError where the format leaves no choice."""
+        self.check_ref_tag(range(command.slba, command.slba + 1), form)
         own = command.slba & REF_TAG_MAX if form.counts else 0
-        if form.type == 1 and self.ref_tag not in (None, own):
-            raise UsageError(
-                f"ref_tag = {self.ref_tag:#x}: with protection information of type 1 it is the low half of the address, {own:#x}"
-            )
         return own if self.ref_tag is None else self.ref_tag
+
+    def check_ref_tag(self, first: range, form: ProtectionFormat) -> None:
+        """Raise UsageError where the reference tag is that of none of these addresses, and the format leaves no choice."""
+        if form.type == 1 and self.ref_tag is not None and self.ref_tag - first[0] & REF_TAG_MAX >= len(first):
+            own = " to ".join(f"{lba & REF_TAG_MAX:#x}" for lba in dict.fromkeys((first[0], first[-1])))
+            raise UsageError(
+                f"ref_tag = {self.ref_tag:#x}: with protection information of type 1 it is the low half of the address, {own}"
+            )
 
 
 class Part(NamedTuple):
@@ -217,12 +222,16 @@ def beside_blocks(blocks: int, geometry: Geometry, metadata: Buffer | None, *, r
     return NOTHING
 
 
-def check_written(blocks: int, geometry: Geometry, metadata: Buffer | None, protection: Protection | None) -> None:
-    """Raise what :func:`plan` would for writing so many blocks anywhere: before somebody waits for where."""
+def check_written(
+    blocks: int, geometry: Geometry, first: range, metadata: Buffer | None, protection: Protection | None
+) -> None:
+    """Raise what :func:`plan` would for writing so many blocks whichever address is their ``first``: before somebody waits for
+    which."""
     form = geometry.protection if protection is None else _form(geometry, protection)
     if form is not None:
         _check_known(form)
     if form is not None and protection is not None:
+        protection.check_ref_tag(first, form)
         _beside_the_hosts(blocks, geometry, form, metadata)
     else:
         beside_blocks(blocks, geometry, metadata, reads=False)

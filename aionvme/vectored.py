@@ -77,15 +77,20 @@ def cut(memory: Memory, most_bytes: int, block_bytes: int) -> Iterator[Memory]:
         yield _joined(taken)
 
 
+def check_pieces(vector: Vector) -> None:
+    """Raise UsageError where data is in more pieces than one command takes."""
+    if len(vector.parts) > PIECES_MAX:
+        raise UsageError(f"{len(vector.parts)} pieces of data: one command takes at most {PIECES_MAX}")
+
+
 def pointers_of(vector: Vector, segments: int | None) -> tuple[int, int, object]:
     """Address and number of the ``struct iovec`` of a vector, and what keeps them and the data there.
 
     Where the pieces may be more than the device's ``segments``, the kernel has to copy. It does where one is not aligned to
     4 bytes, and a piece that is can be told as two that are not.
     """
+    check_pieces(vector)
     pieces = [(part.addr, part.len_bytes) for part in vector.parts]
-    if len(pieces) > PIECES_MAX:
-        raise UsageError(f"{len(pieces)} pieces of data: one command takes at most {PIECES_MAX}")
     if segments is not None and sum(_pages(*piece) for piece in pieces) > segments:
         addr, len_bytes = pieces[0]
         if len_bytes > 1:  # otherwise it is not aligned as it is

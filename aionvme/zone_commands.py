@@ -83,7 +83,8 @@ class ZoneCommands(ABC):
     @property
     def max_append_bytes(self) -> int:
         """Most data that one append takes: the controller's ZASL, a zone or 65536 blocks. An append is never split."""
-        return min(self._geometry.max_append_bytes, self._zoned.zsze * self._geometry.block_bytes)
+        self._check_zslba(0)
+        return self._geometry.max_append_bytes
 
     async def zone_append(
         self,
@@ -113,7 +114,7 @@ class ZoneCommands(ABC):
         zslba = self._check_zslba(zslba)
         span = memory_of(data, writable=False)
         self._geometry.blocks_in(span.len_bytes)
-        check_appended(span.len_bytes, self._geometry)
+        check_appended(span, self._geometry, protection is not None)
         transfer = plan(zoned.zone_append(zslba, 1, fua=fua), span, self._geometry, metadata, protection)
         return (await self._move_at_once(transfer)).result
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from aionvme.buffers import Buffer
 from aionvme.errors import NvmeError, UsageError
 from aionvme.nvme.opcodes import ZoneAttributes, ZoneState
-from aionvme.prepare import check_appended
 from aionvme.protecting import Protection
 from aionvme.vectored import Data
 from aionvme.zones.book import ZoneBook
 from aionvme.zones.commands import Commands
-from aionvme.zones.held import Held, hold
+from aionvme.zones.held import Held, Options, check_extension, hold
 from aionvme.zones.record import NO_WRITE_POINTER, Record
 
 
@@ -106,8 +105,8 @@ class Zone:
         Those of many tasks are in flight together. ``metadata`` and ``protection`` are as with :meth:`~aionvme.Namespace.write`.
         """
         record = self._record
-        held = self._hold(data, fua, metadata, protection)
-        check_appended(held.memory[0].len_bytes, self._book.geometry)
+        options = Options(fua=fua, metadata=metadata, protection=protection)
+        held = hold(data, self._book.geometry, range(record.zslba, record.zslba + 1), options, append=True)
         record.ours = True
         if not record.known:
             await self._book.find_out(record)
@@ -150,10 +149,10 @@ class Zone:
         area: :meth:`write_zrwa`.
         """
         record = self._record
-        held = self._hold(data, fua, metadata, protection)
+        options = Options(fua=fua, metadata=metadata, protection=protection)
+        held = hold(data, self._book.geometry, range(record.zslba, record.zslba + self._commands.zsze), options)
+        self._check_room(held.nlb)
         record.ours = True
-        if record.known:
-            self._check_room(held.nlb)
         await self._book.resources.admit(record)
         try:
             async with record.gate.alone():
@@ -263,7 +262,8 @@ class Zone:
         """
         record = self._record
         slba = index(slba)
-        held = self._hold(data, fua, metadata, protection)
+        options = Options(fua=fua, metadata=metadata, protection=protection)
+        held = hold(data, self._book.geometry, range(slba, slba + 1), options)
         self._check_range(slba, held.nlb)
         record.ours = True
         await self._book.resources.admit(record)
@@ -311,6 +311,7 @@ class Zone:
     async def set_extension(self, data: Buffer) -> None:
         """Give it a descriptor extension while it is empty, which makes it closed; a reset takes it away."""
         self._check_writable("a descriptor extension")
+        check_extension(data, self._book.geometry)
         await self._book.resources.admit_active(self._record)
         try:
             await self._change(
@@ -377,7 +378,9 @@ class Zone:
         return lba
 
     def _check_room(self, nlb: int) -> None:
-        if nlb > self.room:
+        if not self._record.known:
+            self._check_range(self.zslba, nlb)
+        elif nlb > self.room:
             raise UsageError(
                 f"{nlb} blocks to write: the zone at {self.zslba:#x} is {self.zs.name} and has room for {self.room}"
             )
@@ -394,7 +397,3 @@ class Zone:
         guard = self._book.geometry.guard
         if guard.why_not is not None:
             raise guard.error(f"{what} of the zone at {self._record.zslba:#x}")
-
-    def _hold(self, data: Data, fua: bool, metadata: Buffer | None, protection: Protection | None) -> Held:
-        self._check_writable("a write")
-        return hold(data, self._book.geometry, fua=fua, metadata=metadata, protection=protection)
