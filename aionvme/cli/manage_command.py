@@ -82,6 +82,7 @@ async def _manage(arguments: argparse.Namespace) -> Answer:
         loss = _loss(ns, name, before, zones)
         if loss and not arguments.yes:
             await _confirm(name, loss)
+            ns.check_writable()  # again: the answer may have been long in coming
         error = await _carry_out(ns, name, zones)
         changed = changes(before, await all_zones(ns))
     document = {

@@ -18,11 +18,12 @@ import pytest
 from rich.console import Console
 
 import aionvme
-from aionvme.cli import main
+from aionvme.cli import main, manage_command
 from aionvme.cli.zone_map import level
 from aionvme.cli.zones_command import watch
 from aionvme.emulator import Device, parse_spec
 from aionvme.emulator.zone_states import Event
+from aionvme.guard import Guard
 from aionvme.nvme.opcodes import ZoneSendAction
 from aionvme.nvme.zoned import zone_management_send
 from tests.cli.conftest import Run, on_terminal
@@ -318,6 +319,24 @@ def test_a_terminal_is_asked(zns: str, capsys: pytest.CaptureFixture[str]) -> No
         assert process.wait(timeout=30) == status
         os.close(master)
         assert states(capsys, zns)[1] == state
+
+
+@pytest.mark.parametrize("action", ["reset", "finish"])
+def test_use_that_begins_before_the_answer(
+    zns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """Somebody mounts the namespace while the question waits for its answer: the zone is left as it is."""
+    users: list[str] = []
+
+    async def answer(name: str, loss: str) -> None:
+        users.append("/dev/nvme0n1 is mounted at /mnt")
+
+    monkeypatch.setattr(manage_command, "_confirm", answer)
+    monkeypatch.setattr(Guard, "_in_use", lambda guard: "; ".join(users) or None)
+    assert main([action, zns, "--zone", "1"]) == 1
+    assert "is mounted at /mnt" in capsys.readouterr().err
+    users.clear()
+    assert states(capsys, zns) == AT_FIRST
 
 
 def test_management(zns: str, capsys: pytest.CaptureFixture[str]) -> None:
