@@ -49,7 +49,7 @@ class Recorder:
         """Forget what there was, and begin anew, at a time when nothing is in flight."""
         self._rows[: self.n] = 0
         self.n = self._submitted = 0
-        self._start_ns = time.monotonic_ns()
+        self.start_ns = time.monotonic_ns()
 
     def staged(self, user_data: int, entry: bytes) -> None:
         """A command was staged; the next tick submits it."""

@@ -2,7 +2,9 @@
 
 import os
 import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -11,6 +13,7 @@ import pytest
 
 import aionvme
 from aionvme.nvme import nvm as builders
+from aionvme.queues import tracing
 from tests.conftest import Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.once, pytest.mark.feature("traces")]
@@ -75,6 +78,18 @@ async def test_times_are_of_the_commands(nvm: aionvme.Namespace, place: Place, t
     assert first["complete_ns"] + 49_000_000 < second["submit_ns"]
     assert first["submit_ns"] < first["complete_ns"]
     assert second["complete_ns"] < spent
+
+
+async def test_times_begin_when_the_namespace_is_open(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before what opening submits: by a clock that each look moves on by 1, the first command is submitted 1 after it."""
+    clock = SimpleNamespace(monotonic_ns=count(1000).__next__)
+    monkeypatch.setattr(tracing, "time", clock)
+    async with place.open(place.zns, trace=tmp_path / "run.npy") as ns:
+        await ns.read(0, 1)
+    (read,) = aionvme.load_trace(tmp_path / "run.npy")
+    assert (read["opcode"], read["submit_ns"], read["complete_ns"]) == (0x02, 1, 2)
 
 
 @pytest.mark.parametrize("limited", [False, True], ids=["whole", "limited"])
