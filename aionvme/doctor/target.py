@@ -44,7 +44,8 @@ async def diagnose_target(target: str, broken: Sequence[str]) -> TargetDiagnosis
             if device is not None:
                 checks += [_privileges(None), transfers(device, ns), metadata(device, ns)]
             checks.append(Check("queue", "ok", f"auto takes {queue.kind}, {queue.depth} commands deep"))
-            checks.append(await _read(ns))
+            flaw = next((check.name for check in checks if check.name == "metadata" and check.verdict != "ok"), None)
+            checks.append(await _read(ns, flaw))
     except (AionvmeError, OSError, ValueError) as error:
         checks += _not_open(error, broken if device is not None else ())
     return TargetDiagnosis(target, tuple(checks), queue)
@@ -206,10 +207,13 @@ def _identity(ns: Namespace) -> str:
     return f"{ns.controller.mn}: {ns.nsze} blocks of {ns.lba_size} bytes, {kind}, {most}"
 
 
-async def _read(ns: Namespace) -> Check:
+async def _read(ns: Namespace, flaw: str | None) -> Check:
+    """``flaw`` is a check that says why the library may refuse to read, None where there is no such thing."""
     try:
         await ns.read(0, 1)
     except AionvmeError as error:
+        if flaw is not None and isinstance(error, UsageError):
+            return Check("read", "absent", one_line(error), f"first {flaw}")
         return Check("read", "warn", one_line(error), "the path works: this block or this format cannot be read")
     except OSError as error:
         return Check("read", "fail", one_line(error), "passthrough of I/O commands does not work for this user")
