@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import aionvme
-from aionvme.driver.driver import DRAIN_LIMIT_S
+from aionvme.driver.turns import DRAIN_LIMIT_S
 from aionvme.errors import ClosedError
 from tests.conftest import leave_by_force, node
 from tests.guest.faults import DRIVE, Buffers, Ends, FaultQueue, all_in_flight, on_each_path, target, until, works

@@ -12,7 +12,7 @@ import pytest
 
 import aionvme
 from aionvme.buffers import span_of
-from aionvme.driver import driver, process
+from aionvme.driver import process, turns
 from aionvme.nvme.zoned import zone_append
 from aionvme.prepare import prepare_io
 
@@ -84,7 +84,7 @@ async def test_the_seed_decides_the_order() -> None:
 async def test_a_device_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing gives up after its limit: it raises ETIMEDOUT, and so does every task that was waiting; buffers are kept."""
     kept: list[object] = []
-    monkeypatch.setattr(driver, "DRAIN_LIMIT_S", 0.2)
+    monkeypatch.setattr(turns, "DRAIN_LIMIT_S", 0.2)
     monkeypatch.setattr(process, "abandoned", kept)
     caught: list[int | None] = []
 

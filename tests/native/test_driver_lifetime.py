@@ -14,8 +14,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from aionvme.driver import driver as driver_module
 from aionvme.driver import process as process_module
+from aionvme.driver import turns
 from aionvme.driver.driver import Driver
 from aionvme.driver.request import Submission
 from aionvme.errors import ClosedError, WrongLoopError
@@ -68,7 +68,7 @@ async def test_closing_drains(open_driver: OpenDriver) -> None:
 @pytest.mark.anyio
 async def test_closing_gives_up(open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a command does not complete in time, aclose and the waiting task get ETIMEDOUT, and its buffer stays for good."""
-    monkeypatch.setattr(driver_module, "DRAIN_LIMIT_S", 0.05)
+    monkeypatch.setattr(turns, "DRAIN_LIMIT_S", 0.05)
     before = holdings()
     queue = HeldQueue()
     driver = Driver(queue, "the device")
