@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import aionvme
-from aionvme.devices import find, kernel_version
+from aionvme.devices import attribute_text, find, kernel_version
 from tests.conftest import node
 
 FaultQueue = Literal["interrupt", "polled"]
@@ -49,6 +49,11 @@ def controller(target: str) -> Path:
     return Path("/sys/class/nvme", find(Path(target)).controller.name).resolve()
 
 
+def being_reset(controller: Path) -> bool:
+    """Whether a controller is not, or no longer, what it is all the time but during a reset."""
+    return attribute_text(controller / "state") != "live"
+
+
 async def write_sysfs(path: Path, value: str) -> None:
     """Write to a file of sysfs that may answer late, beside the event loop."""
     await anyio.to_thread.run_sync(path.write_text, value)
@@ -60,13 +65,18 @@ async def reset(target: str) -> None:
 
 
 def cut_off(target: str) -> None:
-    """Switch the controller off the bus, as when its link is lost: it answers nothing, interrupts nobody and moves no data.
+    """Switch a target's controller off the bus."""
+    switch_off(controller(target))
+
+
+def switch_off(controller: Path) -> None:
+    """Switch a controller off the bus, as when its link is lost: it answers nothing, interrupts nobody and moves no data.
 
     The driver switches it on again when it resets it. It has given up the commands by then, but QEMU carries them out
     all the same: so those that are in flight here must write, which asks memory for nothing but its old contents. Reads would
     end up in memory that has long been somebody else's.
     """
-    with (controller(target) / "device" / "config").open("r+b", buffering=0) as config:
+    with (controller / "device" / "config").open("r+b", buffering=0) as config:
         config.seek(4)  # the command register: no memory space, no bus master
         config.write(bytes(2))
 
@@ -82,12 +92,22 @@ async def lost(target: str) -> AsyncIterator[None]:
             await reset(target)
 
 
+def queue_attribute(target: str, name: str) -> Path:
+    """An attribute of a target's request queue in sysfs, with multipath that of its only path."""
+    device = find(Path(target))
+    (block,) = device._path_block_names() or [device.block_name]
+    return Path("/sys/class/block", block, "queue", name)
+
+
+def limit_ms(target: str) -> int:
+    """How long commands without a time limit of their own may take."""
+    return int(queue_attribute(target, "io_timeout").read_text())
+
+
 @contextmanager
 def io_timeout(target: str, timeout_ms: int) -> Iterator[None]:
     """Have commands without a time limit of their own time out after this long, as long as the device is there."""
-    device = find(Path(target))
-    (name,) = device._path_block_names() or [device.block_name]
-    limit = Path("/sys/class/block", name, "queue/io_timeout")
+    limit = queue_attribute(target, "io_timeout")
     before = limit.read_text()
     limit.write_text(str(timeout_ms))
     try:
@@ -153,6 +173,16 @@ async def all_in_flight(ns: aionvme.Namespace, n: int) -> None:
     await anyio.sleep(0.01)
 
 
+async def kept(buffers: Buffers, ns: aionvme.Namespace) -> None:
+    """Look until nothing is in flight any more: as long as something is, no fewer buffers are left.
+
+    Only where each command that is submitted meanwhile has one of them.
+    """
+    while in_flight := ns._io.in_flight:
+        assert buffers.living() >= in_flight
+        await anyio.sleep(0.05)
+
+
 async def works(ns: aionvme.Namespace) -> None:
     """What is written can be read."""
     data = np.random.default_rng().integers(0, 256, ns.lba_size, np.uint8)
@@ -167,7 +197,7 @@ async def answers_again(ns: aionvme.Namespace) -> None:
             try:
                 await ns.read(0, 1)
             except OSError as error:
-                if error.errno != errno.EINVAL:
+                if error.errno not in (errno.EINVAL, errno.EFAULT):
                     raise
                 await anyio.sleep(0.02)
             else:
