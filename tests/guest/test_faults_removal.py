@@ -21,6 +21,7 @@ from tests.guest.faults import (
     controller,
     cut_off,
     io_timeout,
+    kept,
     on_each_path,
     target,
     until,
@@ -51,29 +52,31 @@ async def plug_in() -> None:
 
 @pytest.mark.parametrize("way", ["sysfs", "slot"])
 async def test_a_controller_is_taken_away(way: str, queue: FaultQueue) -> None:
-    """Every task ends with DeviceGoneError; the namespace can only be closed; another controller is used all the while, in the
-    same loop; and what comes back is opened anew."""
+    """Every task ends with DeviceGoneError, and no buffer is released before its command has ended; the namespace can only be
+    closed; another controller is used all the while, in the same loop; and what comes back is opened anew."""
     place = (CONTROLLER, 2) if way == "sysfs" else (PLUGGABLE.name, 1)
     found = node(place[1], place[0])
-    ends = Ends()
+    ends, buffers = Ends(), Buffers()
     try:
         async with aionvme.open(found, queue=queue) as ns, aionvme.open(node(1, "nvme1"), queue=queue) as neighbour:
 
             async def read_on(slba: int) -> None:
                 while True:
-                    await ns.read(slba, 1)
+                    await ns.read(slba, 1, into=buffers.new(ns.lba_size))
 
             async with anyio.create_task_group() as tasks:
                 before = ns._io.submitted
                 for i in range(16):
                     tasks.start_soon(ends.note, lambda i=i: read_on(i))
                 await all_in_flight(ns, before + 64)
+                tasks.start_soon(kept, buffers, ns)
                 if way == "sysfs":
                     await remove(found)
                 else:
                     monitor.pull()
                 await works(neighbour)
             assert [type(end) for end in ends.all] == [aionvme.DeviceGoneError] * 16
+            await until(lambda: not buffers.living())
             with pytest.raises(aionvme.DeviceGoneError, match="gone") as caught:
                 await ns.read(0, 1)
             assert caught.value.errno in (errno.ENODEV, errno.EINVAL)  # the latter where the kernel counts paths

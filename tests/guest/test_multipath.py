@@ -15,6 +15,8 @@ from aionvme.nvme.admin import identify
 from aionvme.nvme.identify import Cns
 from aionvme.queues.attach import QueueChoice
 from tests.conftest import node
+from tests.guest.faults import Ends, all_in_flight, being_reset, switch_off, write_sysfs
+from tests.guest.monitor import slowed
 from tests.guest.traps import bind, pci_address, unbind, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("multipath")]
@@ -67,30 +69,41 @@ async def test_limits_are_those_of_the_paths(target: str) -> None:
 
 
 async def test_a_reset_of_one_path(target: str, both_paths: list[str]) -> None:
-    """Commands on their way over the path may fail, in whatever way the kernel has; all end, and later ones take the other."""
+    """What a lost controller had in flight is given up when it is reset, in whatever way the kernel has; commands that come
+    meanwhile take the other path. The kernel chooses the path: of the two controllers one had the commands."""
     async with aionvme.open(target, queue="interrupt") as ns:
-        ends: list[str] = []
 
-        async def read() -> None:
-            for _ in range(20):
-                try:
-                    await ns.read(0, 8)
-                    ends.append("read")
-                except OSError as error:
-                    ends.append(errno.errorcode[error.errno or 0])
-                except aionvme.NvmeError as error:
-                    ends.append(f"sct {error.sct}")
+        async def reset(folder: Path, over: anyio.Event) -> None:
+            await write_sysfs(folder / "reset_controller", "1")
+            over.set()
 
+        given_up, data = 0, bytes(ns.lba_size)
         for name in both_paths:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(8):
-                    tasks.start_soon(read)
-                await anyio.sleep(0.02)
-                Path("/sys/class/nvme", name, "reset_controller").write_text("1")
-            await ns.read(0, 8)
-        assert len(ends) == 2 * 8 * 20
-        assert ends.count("read") > len(ends) // 2
-        assert set(ends) <= {"read", "EINTR", "EIO", "EFAULT", "sct 3"}  # a path's status; EFAULT was seen of Linux 7.3
+            folder = Path("/sys/class/nvme", name)
+            ends, meanwhile = Ends(), Ends()
+            with slowed("nvme4n1", 12):
+                async with anyio.create_task_group() as tasks:
+                    before = ns._io.submitted
+                    for i in range(12):
+                        tasks.start_soon(ends.note, lambda i=i: ns.write(i, data))
+                    await all_in_flight(ns, before + 12)
+                    switch_off(folder)
+                    tasks.start_soon(reset, folder, over := anyio.Event())
+                    while not (being_reset(folder) or over.is_set()):
+                        await anyio.sleep(0.001)
+                    for i in range(4):
+                        tasks.start_soon(meanwhile.note, lambda i=i: ns.write(12 + i, data))
+            assert len(ends.all) == 12
+            for end in ends.failed():
+                if isinstance(end, OSError):
+                    assert end.errno in (errno.EINTR, errno.EIO)
+                else:
+                    assert isinstance(end, aionvme.NvmeError)
+                    assert end.sct == 3  # a path's status
+            assert meanwhile.all == [None] * 4
+            given_up += len(ends.failed())
+        assert given_up
+        await ns.read(0, 16)
 
 
 async def test_one_path_taken_away(target: str, both_paths: list[str]) -> None:
