@@ -1,10 +1,9 @@
 """Commands for the twins, valid and invalid, each from one number and the state that the namespace is in.
 
 The number is a string of decisions in mixed radix, and 0 decides for what is plain: so hypothesis, which looks for small numbers,
-ends with commands that say what is wrong, and a seed gives as many as one likes without its help.
+ends with commands that say what is wrong.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,7 +14,8 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import NvmOpcode, ZoneReceiveAction, ZoneSendAction, ZoneState
 from aionvme.nvme.transfer import Direction, direction
 
-from .twins import ZRWAV, Step, Twins
+from .outcome import ZRWAV, Step
+from .twins import Twins
 
 T = TypeVar("T")
 NUMBER_BYTES = 32
@@ -41,12 +41,6 @@ class Choices:
     def once_in(self, n: int) -> bool:
         """Whether something happens that is not plain."""
         return self.below(n) == n - 1
-
-
-def numbers(seed: int, count: int) -> list[int]:
-    """As many numbers as one likes."""
-    source = random.Random(seed)
-    return [source.getrandbits(8 * NUMBER_BYTES) for _ in range(count)]
 
 
 def step(twins: Twins, number: int) -> Step:
@@ -219,7 +213,7 @@ def _copy(twins: Twins, choose: Choices) -> Step:
     if choose.once_in(16):
         ranges = [(choose.below(16), 1)] * choose.of((128, 129, 256))
     command = nvm.copy(min(sdlba, U64), len(ranges))
-    if choose.once_in(16):  # descriptor formats 1 to 3 are no longer than a whole page
+    if choose.once_in(8):  # descriptor formats 1 to 3 are no longer than a whole page
         form = 1 + choose.below(3)
         data = nvm.copy_ranges(ranges)
         length = len(ranges) * (40 if form in (1, 3) else 32)
@@ -275,9 +269,9 @@ _LIKELY = {
     ZoneSendAction.CLOSE: (ZoneState.EXPLICITLY_OPENED, ZoneState.IMPLICITLY_OPENED),
     ZoneSendAction.FINISH: (ZoneState.IMPLICITLY_OPENED, ZoneState.CLOSED, ZoneState.EXPLICITLY_OPENED),
     ZoneSendAction.RESET: (ZoneState.FULL, ZoneState.CLOSED),
-    ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION: (ZoneState.EMPTY,),
+    ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION: (ZoneState.EMPTY, ZoneState.CLOSED),
 }
-"""States in which an action changes something; half of the time a zone is looked for that is in one."""
+"""States in which an action changes something, or is refused too late by QEMU; half of the time a zone in one is looked for."""
 
 
 def _likely_zone(twins: Twins, choose: Choices, action: int) -> int:
@@ -296,7 +290,7 @@ def _send(twins: Twins, choose: Choices) -> Step:
     slba = _likely_zone(twins, choose, action) * zones.zsze
     if choose.once_in(20):
         action = choose.of((0, 6, 0x0F, 0x11, 0x12, 0x7F, 0xFF))
-    bits = 0x200 if choose.once_in(12) else 0
+    bits = 0x200 if choose.once_in(6) else 0
     if choose.once_in(24):
         slba = choose.of((slba + 1, slba + zones.zsze - 1, _far(twins, choose)))
     elif choose.once_in(16):
@@ -323,15 +317,23 @@ def _random_write_area(twins: Twins, choose: Choices) -> Step:
         if choose.once_in(3):  # so that there is an empty zone, and one more may be active
             return _sent(first * zones.zsze, ZoneSendAction.RESET)
         order = [i % spec.zones for i in range(first, first + spec.zones)]
-        index = next((i for i in order if zones.zs[i] == ZoneState.EMPTY), first)
-        return _sent(index * zones.zsze, ZoneSendAction.OPEN | (0 if zones.za[index] & ZRWAV else 0x200))
+        wanted = ZoneState.FULL if choose.once_in(4) else ZoneState.EMPTY
+        index = next((i for i in order if zones.zs[i] == wanted), first)
+        area = 0 if zones.za[index] & ZRWAV else 0x200
+        if choose.once_in(6):
+            extension = pattern(choose.below(1 << 30), 1, spec.zdes)
+            return _sent(index * zones.zsze, ZoneSendAction.SET_ZONE_DESCRIPTOR_EXTENSION | area, extension)
+        return _sent(index * zones.zsze, ZoneSendAction.OPEN | area)
     index = choose.of(with_area)
+    if choose.once_in(2):  # so that one of them comes to its end
+        index = max(with_area, key=lambda i: zones.written[i])
     start, window, granularity = index * zones.zsze, spec.zrwas // twins.lba, max(1, spec.zrwafg // twins.lba)
     wp = start + zones.written[index]
     do = choose.below(16)
     if do < 9:
-        slba = wp + choose.of((0, window - 1, window, choose.below(2 * window + 2)))
         nlb = choose.of((1, granularity, window, 2, window + 1, 1 + choose.below(2 * window)))
+        furthest = 2 * window - nlb
+        slba = wp + choose.of((0, window - 1, window, furthest, furthest, choose.below(2 * window + 2)))
         if do < 7:
             return Step(_blocks(NvmOpcode.WRITE, slba, nlb), pattern(choose.below(1 << 30), nlb, twins.lba))
         return Step(_blocks(NvmOpcode.WRITE_ZEROES, slba, nlb))
