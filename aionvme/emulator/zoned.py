@@ -169,7 +169,7 @@ class ZonedNamespace(NvmNamespace):
         self._admit_write(index, offset, nlb)
 
     def _admit_write(self, index: int, offset: int, nlb: int) -> None:
-        """Section 2.1.1.5: state, write pointer and capacity are looked at first, only then are resources taken.
+        """Section 2.1.1.2.1.1: state, write pointer and capacity are looked at first, only then are resources taken.
 
         An append comes with the zone it names: the write pointer of a full one may be where the next zone starts.
         """
