@@ -21,6 +21,7 @@ from tests.guest.traps import (
     changes,
     controller,
     doctor,
+    folded,
     instead,
     modes,
     page,
@@ -390,14 +391,14 @@ def test_no_such_namespace(healthy: Checks) -> None:
 
 
 def test_a_trap_as_text(target: str) -> None:
-    """What --json says is what people read: the check, its cause and its remedy."""
+    """A run of its own as text shows what one with --json says: the check, its cause and its remedy."""
     limits = f"errno={errno.EPERM}"
     status, shown = page("doctor", target, limits=limits)
-    words = " ".join(shown.split())
+    words = folded(shown)
     assert status == 1
     assert "1 check failed" in words
     for part in ("found", "remedy"):
-        assert " ".join(doctor(target, limits)["io_uring"][part].split()) in words
+        assert folded(doctor(target, limits)["io_uring"][part]) in words
 
 
 def carry_out_sysctl(remedy: str) -> None:

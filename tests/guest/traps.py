@@ -12,8 +12,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import Any
 
-from aionvme.cli import main
+import pytest
+
+from aionvme.cli import doctor_command, main
 from aionvme.devices import find
+from aionvme.doctor import Diagnosis, diagnose
 from tests.cli.confined import confine
 from tests.conftest import node
 
@@ -49,35 +52,103 @@ def in_child(work: Callable[[], str]) -> str:
     return text
 
 
+def limit(limits: str) -> None:
+    """Give up what ``limits`` say: those of tests/cli/confined.py, and ``cgroup=FOLDER``."""
+    for each in limits.split(","):
+        if each.startswith("cgroup="):
+            Path(each.removeprefix("cgroup="), "cgroup.procs").write_text(str(os.getpid()))
+    confine(limits)
+
+
+def shown_by(*arguments: str) -> tuple[int, str]:
+    """The exit status of a command, and what it shows."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), redirect_stderr(shown):
+        status = main(list(arguments))
+    return status, shown.getvalue()
+
+
 def page(*arguments: str, limits: str = "") -> tuple[int, str]:
-    """The exit status and what the command shows; ``limits`` are those of tests/cli/confined.py, and ``cgroup=FOLDER``."""
+    """The same in a process that may do less."""
 
     def work() -> str:
-        for limit in limits.split(","):
-            if limit.startswith("cgroup="):
-                Path(limit.removeprefix("cgroup="), "cgroup.procs").write_text(str(os.getpid()))
-        confine(limits)
-        shown = io.StringIO()
-        with redirect_stdout(shown), redirect_stderr(shown):
-            status = main(list(arguments))
-        return f"{status}\n{shown.getvalue()}"
+        limit(limits)
+        return json.dumps(shown_by(*arguments))
 
-    status, _, shown = in_child(work).partition("\n")
-    return int(status), shown
+    status, shown = json.loads(in_child(work))
+    return status, shown
+
+
+def diagnose_once() -> None:
+    """From here on this process looks at things once, and shows what it found as often as it is asked to."""
+    found: list[Diagnosis] = []
+
+    async def once(target: str | Path | None = None) -> Diagnosis:
+        if not found:
+            found.append(await diagnose(target))
+        return found[0]
+
+    pytest.MonkeyPatch().setattr(doctor_command, "diagnose", once)
+
+
+READ: set[str] = set()
+"""What was found wrong, and has been held against the text for people."""
 
 
 def doctor(target: str, limits: str = "") -> Checks:
-    """The checks of the machine and of a target, by name."""
-    status, shown = page("doctor", target, "--json", limits=limits)
-    document: dict[str, Any] = json.loads(shown)
-    (found,) = document["targets"]
-    checks = {check["name"]: check for check in [*document["machine"], *found["checks"]]}
+    """The checks of the machine and of a target, by name; the text for people says the same of each.
+
+    Whatever is found wrong is read as text the first time that it is found: emulated machines take long over that.
+    """
+
+    def work() -> str:
+        limit(limits)
+        diagnose_once()
+        answers = [shown_by("doctor", target, "--json")]
+        if wrong(checks_of(answers[0][1])) not in READ:
+            answers.append(shown_by("doctor", target))
+        return json.dumps(answers)
+
+    (status, shown), *texts = json.loads(in_child(work))
+    checks = checks_of(shown)
     failed = [name for name, check in checks.items() if check["verdict"] == "fail"]
     assert status == bool(failed), checks
-    assert document["failed"] == len(failed)
+    assert json.loads(shown)["failed"] == len(failed)
     for check in checks.values():
         assert check["verdict"] == "ok" or check["remedy"], check
+    for status_of_text, text in texts:
+        assert status_of_text == status
+        compare_with_text(checks, text)
+        READ.add(wrong(checks))
     return checks
+
+
+def checks_of(shown: str) -> Checks:
+    """The checks in a document about one target."""
+    document: dict[str, Any] = json.loads(shown)
+    (found,) = document["targets"]
+    return {check["name"]: check for check in [*document["machine"], *found["checks"]]}
+
+
+def wrong(checks: Checks) -> str:
+    """What is not ok, in a form that can be compared."""
+    return json.dumps([check for check in checks.values() if check["verdict"] != "ok"])
+
+
+def compare_with_text(checks: Checks, text: str) -> None:
+    """Each check is there with its verdict, what was found, and what to do about it; the last line counts those that failed."""
+    words = folded(text)
+    for check in checks.values():
+        remedy = f" -> {check['remedy']}" if check["remedy"] else ""
+        assert folded(f"{check['verdict']} {check['name']} {check['found']}{remedy}") in words, check
+    failed = sum(check["verdict"] == "fail" for check in checks.values())
+    conclusion = f"{failed} check{'s' * (failed > 1)} failed." if failed else "Nothing is broken."
+    assert text.splitlines()[-1].startswith(conclusion)
+
+
+def folded(text: str) -> str:
+    """Words, one space between them."""
+    return " ".join(text.split())
 
 
 def changes(healthy: Checks, checks: Checks) -> dict[str, str]:
