@@ -27,6 +27,7 @@ from tests.guest.traps import (
     page,
     pci_address,
     setting,
+    sysfs_without_integrity,
     unbind,
     until,
 )
@@ -336,6 +337,29 @@ def test_metadata(nsid: int, words: str) -> None:
         block = find(Path(node(nsid))).block_name
         assert Path("/sys/class/block", block, "size").read_text() == "0\n"
         assert metadata["found"].endswith(f"{block} is empty, for the block layer cannot do this")
+
+
+@pytest.mark.parametrize("profile", [None, "none"], ids=["no-folder", "no-profile"])
+@pytest.mark.parametrize("nsid", [5, 6])
+def test_a_kernel_that_passes_no_metadata(nsid: int, profile: str | None) -> None:
+    """Where sysfs shows no integrity of a format with metadata apart, that is blamed, and not the read that it makes impossible:
+    nsid 5 has protection information only, which the controller makes and strips, so that its blocks can be read all the same."""
+    healthy, target = doctor(node(3)), node(nsid)
+    with sysfs_without_integrity(target, profile):
+        checks = doctor(target)
+    assert changes(healthy, checks) == {"metadata": "warn"}
+    block = find(Path(target)).block_name
+    assert checks["metadata"]["found"].startswith("8 bytes a block in a buffer of their own")
+    assert f"{block} has no integrity profile: the kernel passes no metadata" in checks["metadata"]["found"]
+    assert "CONFIG_BLK_DEV_INTEGRITY" in checks["metadata"]["remedy"]
+    assert "nvme format" in checks["metadata"]["remedy"]
+    if nsid == 6:
+        assert checks["read"]["remedy"] == "first metadata"
+        assert "its metadata cannot be passed" in checks["read"]["found"]
+    else:
+        assert checks["read"]["verdict"] == "ok"
+    if profile is not None:
+        assert changes(healthy, doctor(target)) == {}
 
 
 def test_more_data_than_the_kernel_passes(target: str, healthy: Checks) -> None:

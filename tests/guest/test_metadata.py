@@ -12,6 +12,7 @@ import pytest
 import aionvme
 from aionvme.nvme import nvm
 from tests.conftest import ASYNCIO, TRIO, Place, node
+from tests.guest.traps import sysfs_without_integrity
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("metadata, separate")]
 
@@ -178,6 +179,38 @@ async def test_blocks_without_metadata_take_none(place: Place) -> None:
         await extended.write(0, data)
         assert extended.block_bytes == 520
         assert (await extended.read(0, 2) == data).all()
+
+
+@pytest.mark.parametrize("profile", [None, "none"], ids=["no-folder", "no-profile"])
+async def test_a_kernel_that_passes_no_metadata(place: Place, profile: str | None) -> None:
+    """Where sysfs shows no integrity, every command with a buffer of metadata is refused for that reason, and not submitted.
+
+    What the controller makes and strips by itself needs none, and works.
+    """
+    both = (node(1, "nvme2"), node(2, "nvme2"))
+    with sysfs_without_integrity(both[0], profile), sysfs_without_integrity(both[1], profile):
+        async with place.open(both[0]) as ns, place.open(both[1]) as protected:
+            into, beside = bytearray(1024), bytearray(2 * MS)
+            before = ns._io.submitted, protected._io.submitted
+            for call in (
+                ns.read(0, 2, metadata=beside),
+                ns.read(0, 2),  # which needs a place for it as well
+                ns.write(0, into, metadata=beside),
+                ns.compare(0, into, metadata=beside),
+                ns.submit(nvm.read(0, 2), into=into, metadata=beside),
+                ns.read_many([0, 1], 1, into, metadata=beside),
+                ns.write_many([0, 1], 1, into, metadata=beside),
+                protected.read(0, 2, protection=aionvme.Protection()),
+                protected.write(0, into, protection=aionvme.Protection()),
+            ):
+                with pytest.raises(aionvme.UsageError, match=r"Linux shows no integrity for .*BLK_DEV_INTEGRITY"):
+                    await call
+            assert (ns._io.submitted, protected._io.submitted) == before
+            await protected.write(0, noise(1024, 16))
+            assert (await protected.read(0, 2) == noise(1024, 16)).all()
+    if profile is not None:
+        async with place.open(both[0]) as ns:
+            await ns.write(0, into, metadata=beside)
 
 
 async def test_cancelled_commands_keep_their_metadata(place: Place) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -239,3 +240,23 @@ def setting(path: str | Path, value: str) -> Iterator[None]:
         yield
     finally:
         Path(path).write_text(before)
+
+
+@contextmanager
+def sysfs_without_integrity(target: str, profile: str | None) -> Iterator[None]:
+    """For a while sysfs says of a namespace what a kernel says that passes no metadata.
+
+    Of one built without BLK_DEV_INTEGRITY (``profile`` None) there is no folder of that name: here it is empty, for sysfs takes
+    none away; such a kernel itself needs nothing. One that has no profile for the format says "none".
+    """
+    integrity = Path("/sys/class/block", find(Path(target)).block_name, "integrity")
+    if profile is None and not integrity.exists():
+        yield
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "none", integrity], check=True)
+    try:
+        if profile is not None:
+            (integrity / "format").write_text(f"{profile}\n")
+        yield
+    finally:
+        subprocess.run(["umount", integrity], check=True)
