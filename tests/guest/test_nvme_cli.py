@@ -8,8 +8,11 @@ import json
 import re
 import struct
 import subprocess
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from aionvme import Controller, ReportingOptions, ZoneState
 from aionvme.nvme import logs
 from aionvme.nvme.features import Fid
 from tests.conftest import controller_node, node
+from tests.vm import devices
 
 pytestmark = [pytest.mark.anyio, pytest.mark.feature("the same answers as nvme-cli")]
 
@@ -39,6 +43,41 @@ async def controller() -> AsyncIterator[Controller]:
         yield controller
 
 
+def bed() -> Iterator[devices.Controller]:
+    """The controllers that this machine has, as the test bed made them."""
+    yield from devices.CONTROLLERS
+    with suppress(LookupError):
+        controller_node(devices.FDP.name)
+        yield devices.FDP
+
+
+class Each(NamedTuple):
+    """A controller, and what the test bed made; of one with several paths each of them."""
+
+    controller: Controller
+    made: devices.Controller
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((made, path), id=f"{made.name} path {path}" if made.paths else made.name)
+        for made in bed()
+        for path in range(1 + len(made.paths))
+    ]
+)
+async def each(request: pytest.FixtureRequest) -> AsyncIterator[Each]:
+    """Every controller that there is."""
+    made, path = request.param
+    nodes = [
+        f"/dev/{entry.name}"
+        for entry in sorted(Path("/sys/class/nvme").glob("nvme*"))
+        if (entry / "serial").read_text().strip() == made.name
+    ]
+    assert len(nodes) == 1 + len(made.paths)
+    async with aionvme.open_controller(nodes[path]) as controller:
+        yield Each(controller, made)
+
+
 def nvme(*arguments: str) -> bytes:
     """The output of an nvme-cli command."""
     return subprocess.run(["/usr/sbin/nvme", *arguments], check=True, stdout=subprocess.PIPE, timeout=60).stdout
@@ -49,6 +88,7 @@ def asked(*arguments: str) -> Any:
     return json.loads(nvme(*arguments, "-o", "json"))
 
 
+@cache
 def knows_all() -> bool:
     """Whether nvme-cli is the version whose fields are all known here."""
     return nvme("version").split()[2].decode() == VERSION
@@ -128,8 +168,9 @@ def power_state(data: bytes) -> dict[str, int]:
     }
 
 
-async def test_identify_controller(controller: Controller) -> None:
-    """Every field, and its power states."""
+async def test_identify_controller(each: Each) -> None:
+    """Every field of each controller, and its power states."""
+    controller = each.controller
     ours = await controller.identify_controller()
     states = [power_state(state.tobytes()) for state in ours.raw["psd"][: int(ours.raw["npss"]) + 1]]
     theirs = asked("id-ctrl", controller.target)
@@ -140,17 +181,25 @@ async def test_identify_controller(controller: Controller) -> None:
         theirs[name] for name in ("mdts", "cntlid", "ver", "nn")
     )
     assert (ours.oncs, ours.vwc, ours.subnqn) == (theirs["oncs"], bool(theirs["vwc"] & 1), theirs["subnqn"])
+    assert (ours.sn, ours.mdts) == (each.made.name, each.made.mdts)
 
 
-async def test_identify_namespaces(controller: Controller) -> None:
-    """Every field of each namespace: of both block sizes, with and without metadata and protection, conventional and zoned."""
-    for nsid in await controller.namespaces():
+async def test_identify_namespaces(each: Each) -> None:
+    """Every field of each namespace: of both block sizes, with metadata of either length in either place and without, with each
+    type of protection information at either end of it and without, conventional and zoned. It is what the test bed made."""
+    controller = each.controller
+    assert await controller.namespaces() == [made.nsid for made in each.made.namespaces]
+    for made in each.made.namespaces:
+        nsid = made.nsid
         ours = await controller.identify_namespace(nsid)
         formats = [{"ms": f.ms, "ds": f.lbads, "rp": f.rp} for f in ours.lba_formats]
         theirs = asked("id-ns", controller.target, "-n", str(nsid))
         compare(theirs, ours.raw, lbafs=formats)
         assert (ours.nsze, ours.ncap, ours.nuse) == tuple(theirs[name] for name in ("nsze", "ncap", "nuse"))
-        assert ours.lba_size == 1 << theirs["lbafs"][theirs["flbas"] & 0xF]["ds"]
+        assert ours.lba_size == 1 << theirs["lbafs"][theirs["flbas"] & 0xF]["ds"] == made.lba_size
+        assert ours.ms == theirs["lbafs"][theirs["flbas"] & 0xF]["ms"] == (0 if made.metadata == "none" else made.ms)
+        assert ours.extended_lba == bool(theirs["flbas"] & 0x10) == (made.metadata == "extended")
+        assert theirs["dps"] == made.protection | (made.pil and 1 << 3)
 
 
 async def test_lists_of_namespaces(controller: Controller) -> None:
@@ -174,52 +223,58 @@ async def test_namespace_descriptors(controller: Controller) -> None:
         }
 
 
-async def test_identify_of_the_nvm_command_set(controller: Controller) -> None:
-    """Limits of the controller, and what a namespace has of protection information."""
+async def test_identify_of_the_nvm_command_set(each: Each) -> None:
+    """Limits of each controller, and what each conventional namespace has of protection information."""
+    controller = each.controller
     compare(asked("nvm-id-ctrl", controller.target), (await controller.identify_nvm_controller()).raw)
-    ours = await controller.identify_nvm_namespace(5)
-    theirs = asked("nvm-id-ns", controller.target, "-n", "5")
-    formats = [{"sts": f.sts, "pif": f.pif} for f in ours.elbafs[: len(theirs["elbafs"])]]
-    compare(theirs, ours.raw, elbafs=formats)
+    for made in each.made.namespaces:
+        if made.zones is None:
+            ours = await controller.identify_nvm_namespace(made.nsid)
+            theirs = asked("nvm-id-ns", controller.target, "-n", str(made.nsid))
+            formats = [{"sts": f.sts, "pif": f.pif} for f in ours.elbafs[: len(theirs["elbafs"])]]
+            compare(theirs, ours.raw, elbafs=formats)
 
 
-async def test_identify_of_zones(controller: Controller) -> None:
-    """The zones of both zoned namespaces, in every LBA format, and the controller's limit of an append."""
-    compare(asked("zns", "id-ctrl", controller.target), (await controller.identify_zoned_controller()).raw)
-    for nsid in (2, 8):
-        ours = await controller.identify_zoned_namespace(nsid)
-        theirs = asked("zns", "id-ns", controller.target, "-n", str(nsid))
+@pytest.mark.parametrize(("serial", "nsids"), [("nvme0", (2, 8)), ("nvme2", (8, 9))])
+async def test_identify_of_zones(serial: str, nsids: tuple[int, int]) -> None:
+    """The zones of every zoned namespace, with metadata and without, in every LBA format, and the limit of an append."""
+    target = controller_node(serial)
+    async with aionvme.open_controller(target) as controller:
+        compare(asked("zns", "id-ctrl", target), (await controller.identify_zoned_controller()).raw)
+        found = [(nsid, await controller.identify_zoned_namespace(nsid)) for nsid in nsids]
+    for nsid, ours in found:
+        theirs = asked("zns", "id-ns", target, "-n", str(nsid))
         formats = [{"zsze": int(f["zsze"]), "zdes": int(f["zdes"])} for f in ours.raw["lbafe"][: len(theirs["lbafe"])]]
         compare(theirs, ours.raw, lbafe=formats)
         # On the wire the limits are 0's based.
         assert (ours.mar, ours.mor) == (theirs["mar"] + 1, theirs["mor"] + 1)
-        async with aionvme.open(node(nsid)) as ns:
+        async with aionvme.open(node(nsid, serial)) as ns:
             assert ns.identify_zoned == ours
             flbas = ns.identify.flbas
         assert ours.zsze == theirs["lbafe"][flbas]["zsze"]
         assert ours.zdes_bytes == 64 * theirs["lbafe"][flbas]["zdes"]
 
 
-@pytest.mark.parametrize("nsid", [None, 1])
-async def test_smart_log(controller: Controller, nsid: int | None) -> None:
-    """Health of the controller and of a namespace. Counters grow with what others read, the kernel among them: ours are taken
+async def test_smart_log(each: Each) -> None:
+    """Health of each controller and of each namespace. Counters grow with what others read, the kernel among them: ours are taken
     between two of nvme-cli's, and lie between them."""
-    async with aionvme.open(node(1)) as ns:
-        await ns.write(0, bytes(512))
-        await ns.read(0, 4096)
-    target = [controller.target] if nsid is None else [controller.target, "-n", str(nsid)]
-    before = asked("smart-log", *target)
-    ours = await controller.smart_log(nsid)
-    after = asked("smart-log", *target)
-    assert before.keys() == after.keys()
-    counters = {name for name in before if ours.raw[NAMES.get(name, name)].shape == (16,)}
-    assert len(counters) == 10
-    for name in counters:
-        counter = plain(ours.raw, NAMES.get(name, name))
-        assert int(before[name]) <= counter == getattr(ours, NAMES.get(name, name)) <= int(after[name]), name
-    compare({name: value for name, value in after.items() if name not in counters}, ours.raw)
-    assert ours.host_read_commands > 0
-    assert ours.composite_temperature == after["temperature"]
+    controller = each.controller
+    async with aionvme.open(node(1, each.made.name), readonly=True) as ns:
+        await ns.read(0, 1)
+    for nsid in (None, *(made.nsid for made in each.made.namespaces)):
+        target = [controller.target] if nsid is None else [controller.target, "-n", str(nsid)]
+        before = asked("smart-log", *target)
+        ours = await controller.smart_log(nsid)
+        after = asked("smart-log", *target)
+        assert before.keys() == after.keys()
+        counters = {name for name in before if ours.raw[NAMES.get(name, name)].shape == (16,)}
+        assert len(counters) == 10
+        for name in counters:
+            counter = plain(ours.raw, NAMES.get(name, name))
+            assert int(before[name]) <= counter == getattr(ours, NAMES.get(name, name)) <= int(after[name]), name
+        compare({name: value for name, value in after.items() if name not in counters}, ours.raw)
+        assert ours.host_read_commands > 0 or nsid not in (None, 1)
+        assert ours.composite_temperature == after["temperature"]
 
 
 async def test_firmware_slots(controller: Controller) -> None:
@@ -301,16 +356,22 @@ def shown(zones: np.ndarray) -> list[dict[str, Any]]:
             "cap": int(zone["zcap"]),
             "state": STATES[ZoneState(zone["zs"])],
             "type": "SEQWRITE_REQ",
+            **attributes(zone),
         }
         for zone in zones
     ]
 
 
+def attributes(zone: np.void) -> dict[str, int]:
+    """Zone Attributes and Zone Attributes Information: nvme-cli 2.3 gives both the same name, by which there is only the second;
+    later versions call that attrs_info."""
+    za, zai = int(zone["za"]), int(zone["zai"])
+    return {"attrs": zai} if knows_all() else {"attrs": za, "attrs_info": zai}
+
+
 def reported(*arguments: str) -> dict[str, Any]:
-    """nvme-cli's zone report, without the attributes, of which its JSON has others than its text."""
+    """nvme-cli's zone report."""
     report: dict[str, Any] = asked("zns", "report-zones", *arguments)
-    for zone in report["zone_list"]:
-        del zone["attrs"]
     return report
 
 
@@ -351,9 +412,9 @@ async def test_attributes_and_extensions_of_zones() -> None:
         ours = await ns.report_zones()
         text = nvme("zns", "report-zones", node(8), "-e").decode()
         assert reported(node(8))["zone_list"] == shown(ours)
-        attributes = [[int(n, 0) for n in pair] for pair in re.findall(r"Attrs: (\w+) +AttrsInfo: (\w+)", text)]
-        assert attributes == [[int(zone["za"]), int(zone["zai"])] for zone in ours]
-        assert attributes[:3] == [[0x08, 0], [0x80, 0], [0, 0]]
+        in_text = [[int(n, 0) for n in pair] for pair in re.findall(r"Attrs: (\w+) +AttrsInfo: (\w+)", text)]
+        assert in_text == [[int(zone["za"]), int(zone["zai"])] for zone in ours]
+        assert in_text[:3] == [[0x08, 0], [0x80, 0], [0, 0]]
         (lines,) = [part for part in text.split("SLBA:") if "Extension Data" in part]
         octets = bytes.fromhex("".join(re.findall(r"^[0-9a-f]{4}:((?: [0-9a-f]{2}){16})", lines, re.MULTILINE)))
         assert octets == extension.tobytes()
