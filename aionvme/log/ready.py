@@ -1,14 +1,12 @@
-"""What has to be known before a log destroys what its zones hold."""
+"""What has to be known before a log writes to zones, or takes what they hold for its own."""
 
 from aionvme.errors import UsageError
 from aionvme.namespace import Namespace
 from aionvme.prepare_batch import refuse_metadata
 
 
-def check_ready(ns: Namespace) -> None:
-    """Raise UsageError where a log cannot be made of the namespace's zones: they are not to be written to, or its blocks take
-    metadata that a log does not have."""
-    ns.check_writable()
+def check_format(ns: Namespace) -> None:
+    """Raise UsageError where the namespace's blocks take metadata, which a log does not have."""
     refuse_metadata(ns._geometry)
     if ns.block_bytes != ns.lba_size:
         raise UsageError(f"blocks of {ns.target} have metadata, of which a log has none: format it without")

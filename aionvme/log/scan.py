@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aionvme.log.frame import decode_frame, frame_blocks, payload_len
+from aionvme.log.space import Extent
 from aionvme.namespace import Namespace
 from aionvme.zones.zone import Zone
 
@@ -51,3 +52,27 @@ async def scan(ns: Namespace, zone: Zone) -> tuple[list[Found], int]:
             at += needed
         lba += at
     return found, damaged
+
+
+def whole(found: list[Found]) -> tuple[Extent, ...] | None:
+    """The frames that make up a record, None where some are missing.
+
+    There may be several of one part, where the process ended while it was moved. The copy counts, because the room that is kept
+    for reclaiming was reckoned for what has not been copied yet. It may be in pieces, some of which are missing.
+    """
+    at: dict[int, Found] = {}
+    """From where on the rest of the record is there, and with which frame that begins."""
+    total = found[0].total
+    for frame in sorted(found, key=lambda frame: (-frame.offset, frame.moves)):
+        end = frame.offset + frame.len_bytes
+        if end == total or (frame.len_bytes and end in at):
+            at[frame.offset] = frame
+    extents: list[Extent] = []
+    offset = 0
+    while offset < total or not extents:
+        part = at.get(offset)
+        if part is None:
+            return None
+        extents.append(Extent(part.lba, part.nlb, part.offset, part.len_bytes))
+        offset += part.len_bytes
+    return tuple(extents)

@@ -131,6 +131,23 @@ class Space:
             else:
                 self._next.appendleft(zone)
 
+    def give_back(self, zone: LogZone, blocks: int) -> bool:
+        """Take back what :meth:`take` gave, of which nothing was submitted. False where the zone gets no more frames, because
+        another one was begun in its stead."""
+        sealed = zone in self.suspects and not zone.room
+        if sealed or (zone not in self._lanes and zone.given > blocks and len(self._lanes) >= self._width):
+            return False
+        zone.given -= blocks
+        self._room += blocks
+        if zone.given:
+            if zone not in self._lanes:
+                self._lanes.append(zone)
+        else:
+            if zone in self._lanes:
+                self._lanes.remove(zone)
+            self._next.appendleft(zone)
+        return True
+
     def reclaimable(self) -> list[LogZone]:
         """Those that nothing more is put into."""
         return [zone for zone in self.zones.values() if not (zone.room or zone.in_flight or zone.lost)]

@@ -1,6 +1,7 @@
 """The log: records of any length over one zone or many."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from operator import index
@@ -13,8 +14,8 @@ from aionvme.driver.limiter import Limiter
 from aionvme.errors import NvmeError, UsageError, ZoneBoundaryError, ZoneFullError, ZoneOfflineError, ZoneReadOnlyError
 from aionvme.log.errors import DamagedRecordError, LogFullError
 from aionvme.log.frame import HEADER_LEN_BYTES, Frame, decode_frame, encode_frame, frame_blocks
-from aionvme.log.ready import check_ready
-from aionvme.log.scan import Found, scan
+from aionvme.log.ready import check_format
+from aionvme.log.scan import Found, scan, whole
 from aionvme.log.side_by_side import side_by_side
 from aionvme.log.space import Extent, LogZone, Policy, Space, ZoneUsage, least_live
 from aionvme.namespace import Namespace
@@ -26,11 +27,15 @@ _REFUSED = (ZoneFullError, ZoneBoundaryError, ZoneReadOnlyError, ZoneOfflineErro
 """Statuses of a zone that takes no more: the frame goes to another one."""
 
 
-class _Part(NamedTuple):
-    """A frame that is to be appended, and the zone that has room for it."""
+@dataclass(eq=False)
+class _Part:
+    """A frame that is to be appended, and the zone in which it was given ``blocks``."""
 
     zone: LogZone
+    blocks: int
     frame: Frame
+    refused: bool = False
+    """Whether it was not submitted at all."""
 
 
 class LogRecord(NamedTuple):
@@ -86,7 +91,7 @@ class ZoneLog:
         kept for reclaiming, which needs that of one where the others may be full. ``fua``: past the device's volatile cache.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
-        check_ready(ns)
+        ns.check_writable()
         await side_by_side(log._in_flight, (zone.zone.reset for zone in log._space.zones.values()))
         log._space.begin()
         return log
@@ -107,7 +112,8 @@ class ZoneLog:
         Every record whose append had returned is there, but for those that were discarded and their zones reclaimed. Some whose
         append had not returned may be there, and some that were discarded. Parts of records, and damage, are left out.
 
-        Raises UsageError where zones were written to and hold nothing of a log: they are somebody else's.
+        Raises UsageError where zones were written to and hold nothing of a log: they are somebody else's. Like :meth:`create` it
+        does where the namespace's blocks have metadata, which frames have not.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
         await log._recover()
@@ -135,6 +141,7 @@ class ZoneLog:
             )
         if ns.mar is not None and index(width) > ns.mar:
             raise UsageError(f"width = {width}: zones that are written to are active, and at most {ns.mar} may be")
+        check_format(ns)
         limited = ns.limited(Limiter(depth=index(in_flight)))
         space = Space([limited.zones[zone.index] for zone in own], ns.zsze, index(width), index(spare))
         return cls(limited, space, index(in_flight), fua=fua)
@@ -166,8 +173,8 @@ class ZoneLog:
     async def append(self, data: Buffer) -> LogRecord:
         """Append a record of any length. When this returns, it is in the log.
 
-        Raises LogFullError where there is not as much room, with nothing written. After another error, or where the task is
-        cancelled, the record is not in the log, but recovery may find it.
+        Raises LogFullError where there is not as much room, with nothing written, and UsageError where it is refused. After
+        another error, or where the task is cancelled, the record is not in the log, but recovery may find it.
         """
         payload = _bytes_of(data)
         sequence, self._next = self._next, self._next + 1
@@ -292,9 +299,10 @@ class ZoneLog:
         return [extent for extents in done for extent in extents]
 
     def _give_up(self, parts: list[_Part]) -> None:
-        for part in parts:
+        for part in reversed(parts):
             part.zone.in_flight -= 1
-            self._space.suspects.add(part.zone)
+            if not part.refused or not self._space.give_back(part.zone, part.blocks):
+                self._space.suspects.add(part.zone)
 
     def _place(self, frame: Frame, *, reclaiming: bool) -> list[_Part]:
         """Find room for all of it, or raise LogFullError with none taken."""
@@ -311,16 +319,19 @@ class ZoneLog:
                 raise
             taken.append((zone, blocks))
             end = min(len(payload), at + blocks * lba_size - HEADER_LEN_BYTES)
-            parts.append(_Part(zone, frame._replace(offset=frame.offset + at, payload=payload[at:end])))
+            parts.append(_Part(zone, blocks, frame._replace(offset=frame.offset + at, payload=payload[at:end])))
             at = end
         return parts
 
     async def _write_part(self, part: _Part, parts: list[_Part], reclaiming: bool) -> list[Extent]:
         """Append a frame, in pieces elsewhere where its zone takes no more; ``parts`` gets those."""
-        zone, frame = part
+        zone, frame = part.zone, part.frame
         blocks = encode_frame(frame, self._ns.lba_size)
         try:
             lba = await zone.zone.append(blocks, fua=self._fua)
+        except UsageError:
+            part.refused = True
+            raise
         except _REFUSED as refusal:
             self._space.seal(zone)
             try:
@@ -349,7 +360,7 @@ class ZoneLog:
             frames.setdefault(frame.sequence, []).append(frame)
         self._next = max(frames, default=-1) + 1
         for sequence, parts in frames.items():
-            extents = _whole(parts)
+            extents = whole(parts)
             if extents is not None:
                 self._records[sequence] = LogRecord(sequence, parts[0].total, extents)
                 for extent in extents:
@@ -374,27 +385,3 @@ def _bytes_of(data: Buffer) -> memoryview:
         pass
     span_of(data, writable=False)
     return memoryview(data).cast("B")  # type: ignore[arg-type]
-
-
-def _whole(found: list[Found]) -> tuple[Extent, ...] | None:
-    """The frames that make up a record, None where some are missing.
-
-    There may be several of one part, where the process ended while it was moved. The copy counts, because the room that is kept
-    for reclaiming was reckoned for what has not been copied yet. It may be in pieces, some of which are missing.
-    """
-    at: dict[int, Found] = {}
-    """From where on the rest of the record is there, and with which frame that begins."""
-    total = found[0].total
-    for frame in sorted(found, key=lambda frame: (-frame.offset, frame.moves)):
-        end = frame.offset + frame.len_bytes
-        if end == total or (frame.len_bytes and end in at):
-            at[frame.offset] = frame
-    extents: list[Extent] = []
-    offset = 0
-    while offset < total or not extents:
-        part = at.get(offset)
-        if part is None:
-            return None
-        extents.append(Extent(part.lba, part.nlb, part.offset, part.len_bytes))
-        offset += part.len_bytes
-    return tuple(extents)

@@ -1,14 +1,17 @@
 """Zones and the log where things cross each other: cancellations, refusals, reports that are out of date, zones freed past their
 objects. Each of these lost a record, a place or the right write pointer once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import numpy as np
 import pytest
 
 import aionvme
 from aionvme import UsageError, ZoneLog, ZoneState
 from aionvme.emulator.zone_states import Event
+from aionvme.nvme.identify import IDENTIFY_NAMESPACE, IdentifyNamespace
 
 pytestmark = pytest.mark.anyio
 
@@ -259,3 +262,89 @@ async def test_a_hundred_tasks_on_fifty_zones() -> None:
         assert await ns.zones.check() == []
         counters = ns.zone_counters()
         assert counters["implicit_closes"].sum() == 0  # the device had to close none itself
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["separate", "interleaved"])
+async def test_a_log_over_blocks_with_metadata(extended: bool) -> None:
+    """It is not recovered, as it is not made: frames have no metadata."""
+    async with aionvme.open("emu:zns?zones=4&zone_size=64KiB") as ns:
+        page = np.zeros((), IDENTIFY_NAMESPACE)
+        page["nsze"] = page["ncap"] = ns.nsze
+        page["flbas"], page["lbaf"][0] = extended << 4, (8, 12, 0)
+        ns._geometry = replace(ns._geometry, namespace=IdentifyNamespace.parse(page.tobytes()))
+        for call in (ZoneLog.create, ZoneLog.recover):
+            before = ns._io.submitted
+            with pytest.raises(UsageError, match="metadata"):
+                await call(ns)
+            assert ns._io.submitted == before
+
+
+@pytest.mark.parametrize("width", [1, 2])
+async def test_what_is_refused_takes_no_room(width: int) -> None:
+    """Records of a block, of a zone and of several, refused because the namespace is in use: all of its blocks, 64 in four zones,
+    can be filled afterwards."""
+    async with aionvme.open("emu:zns?zones=4&zone_size=64KiB") as ns:
+        log = await ZoneLog.create(ns, width=width)
+        await log.append(b"first")
+        ns._geometry.guard.why_not = "it is mounted"
+        for length in [10, 60_000, 100_000, 200_000] * 20:
+            with pytest.raises(aionvme.NamespaceInUseError):
+                await log.append(bytes(length))
+        ns._geometry.guard.why_not = None
+        for _ in range(63):
+            await log.append(b"after")
+        with pytest.raises(aionvme.LogFullError):
+            await log.append(b"too much")
+        assert [zone.zs for zone in ns.zones] == [ZoneState.FULL] * 4
+        assert len(await ZoneLog.recover(ns)) == 64
+
+
+async def test_what_finds_no_open_zone_takes_no_room() -> None:
+    """Somebody else keeps the only open zone that there may be; when that is closed, the log takes all there is room for."""
+    async with aionvme.open("emu:zns?zones=4&zone_size=64KiB&mor=1") as ns:
+        log = await ZoneLog.create(ns, ns.zones[:3])
+        await ns.open_zone(3 * 16)
+        await ns.zones.refresh()
+        for length in [10, 100_000] * 30:
+            with pytest.raises(UsageError, match="somebody else") as caught:
+                await log.append(bytes(length))
+            assert not isinstance(caught.value, aionvme.LogFullError)
+        await ns.close_zone(3 * 16)
+        await ns.zones.refresh()
+        for _ in range(48):
+            await log.append(b"after")
+        assert [zone.zs for zone in ns.zones[:3]] == [ZoneState.FULL] * 3
+
+
+async def test_a_refusal_while_another_record_is_written() -> None:
+    """A zone has room for the last block of a record when that is refused, and another task's record has gone on to the next
+    zone: no more zones than allowed are active, and nobody waits for good."""
+    async with aionvme.open("emu:zns?zones=4&zone_size=64KiB&mar=1&mor=1&latency=1ms") as ns:
+        log = await ZoneLog.create(ns)
+        await log.append(bytes(14 * 4096))
+        refused: list[int] = []
+        write = aionvme.Zone.append
+
+        async def append(zone: aionvme.Zone, data: bytes, *, fua: bool) -> int:
+            if b"refuse" in bytes(data):
+                refused.append(zone.index)
+                await anyio.sleep(0.01)
+                raise UsageError("not now")
+            return await write(zone, data, fua=fua)
+
+        with pytest.MonkeyPatch.context() as patch, anyio.fail_after(10):
+            patch.setattr(aionvme.Zone, "append", append)
+
+            async def refuse() -> None:
+                with pytest.raises(UsageError, match="not now"):
+                    await log.append(b"refuse")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(refuse)
+                await anyio.sleep(0.001)
+                tasks.start_soon(log.append, b"goes on")
+                await anyio.sleep(0.05)
+                await log.append(b"and on")
+        assert refused == [0]
+        assert len(log) == 3
+        assert len(await ZoneLog.recover(ns)) == 3
