@@ -113,6 +113,18 @@ static bool number(PyObject *object, uint64_t *value)
 	return false;
 }
 
+/* Whether a format (PEP 3118) has Python objects in it. Names of fields, between colons, are not looked at. */
+static bool has_objects(const char *format)
+{
+	while (format && *format && *format != 'O') {
+		if (*format == ':')
+			format = strchr(format + 1, ':');
+		if (format)
+			format++;
+	}
+	return !format || *format;
+}
+
 /* A contiguous piece of memory without Python objects in it. Their formats are asked for only where an item could be one. */
 static bool get_view(PyObject *buffer, bool writable, Py_buffer *view)
 {
@@ -130,7 +142,7 @@ static bool get_view(PyObject *buffer, bool writable, Py_buffer *view)
 		PyErr_Clear();
 		return false;
 	}
-	objects = view->format && strchr(view->format, 'O');
+	objects = view->format && has_objects(view->format);
 	if (objects)
 		PyBuffer_Release(view);
 	return !objects;

@@ -6,6 +6,7 @@ pinned per command.
 """
 
 import mmap
+import re
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 else:
     Buffer = Any
 """Contiguous memory of any data type: bytes, bytearray, memoryview, numpy arrays, mmap."""
+
+
+_FIELD_NAME = re.compile(":[^:]*:")
+"""In the format of a structure (PEP 3118)."""
 
 
 class Span(NamedTuple):
@@ -63,9 +68,10 @@ def holds_objects(buffer: Buffer) -> bool:
     if isinstance(buffer, np.ndarray):
         return buffer.dtype.hasobject
     try:
-        return "O" in memoryview(buffer).format
+        format_ = memoryview(buffer).format
     except (TypeError, ValueError, BufferError):
         return False  # no memory, or none that can be seen: refused elsewhere, with the reason
+    return "O" in format_ and "O" in _FIELD_NAME.sub("", format_)
 
 
 def _flaw(buffer: Buffer, writable: bool) -> str | None:

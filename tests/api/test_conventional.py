@@ -1,5 +1,6 @@
 """Conventional namespaces: what is written is what is read, and what fails says how the specification names it."""
 
+import ctypes
 from typing import Any
 
 import anyio
@@ -48,6 +49,25 @@ async def test_any_contiguous_buffer_is_written(nvm: aionvme.Namespace, kind: st
     }
     await nvm.write(64, kinds[kind])
     assert np.array_equal(await nvm.read(64, 2), raw)
+
+
+@pytest.mark.parametrize("kind", ["ctypes structure", "memoryview of a structured array"])
+async def test_a_structure_whose_fields_have_names(nvm: aionvme.Namespace, kind: str) -> None:
+    """They may be any, with an O in them, too, which in a format stands for a Python object: the short way takes them as well."""
+    rest = nvm.lba_size - 128
+    raw = blocks(nvm, 1)
+    if kind == "ctypes structure":
+        fields = [("Offset", ctypes.c_uint64 * 8), ("O", ctypes.c_float * 16), ("rest", ctypes.c_uint8 * rest)]
+        structure: Any = type("Structure", (ctypes.Structure,), {"_fields_": fields})
+        data: Any = structure.from_buffer_copy(raw)
+    else:
+        data = raw.view([("Offset", "<u8", 8), ("O", "<f4", 16), ("rest", "u1", rest)]).data
+    await nvm.write(64, data)
+    assert np.array_equal(await nvm.read(64, 1), raw)
+    flight = nvm._launch(0x01, 65, None, data, False)
+    assert flight is not None
+    assert await flight == 0
+    assert np.array_equal(await nvm.read(65, 1), raw)
 
 
 @pytest.mark.parametrize("kind", ["bytearray", "array", "registered", "registered slice", "odd address"])

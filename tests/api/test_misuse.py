@@ -1,5 +1,6 @@
 """Bad input is refused with a message that says what was wrong and what would do, and nothing is submitted."""
 
+import ctypes
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -27,6 +28,12 @@ def read_only(ns: Namespace) -> np.ndarray:
     buffer = block(ns)
     buffer.flags.writeable = False
     return buffer
+
+
+def with_an_object(ns: Namespace) -> Any:
+    """A structure as long as a block."""
+    fields = [("data", ctypes.py_object), ("rest", ctypes.c_uint8 * (ns.lba_size - ctypes.sizeof(ctypes.py_object)))]
+    return type("Structure", (ctypes.Structure,), {"_fields_": fields})
 
 
 async def refused(ns: Namespace, call: Call, message: str) -> None:
@@ -73,6 +80,7 @@ async def refused(ns: Namespace, call: Call, message: str) -> None:
         pytest.param(lambda ns: ns.write(0, None), "holds no memory", id="None"),
         pytest.param(lambda ns: ns.write(0, [1, 2]), "holds no memory", id="a list"),
         pytest.param(lambda ns: ns.read(0, 1, into=np.zeros(64, object)), "Python objects", id="an array of objects"),
+        pytest.param(lambda ns: ns.write(0, with_an_object(ns)()), "Python objects", id="a structure with an object"),
         pytest.param(
             lambda ns: ns.write(0, np.zeros(1024, "M8[s]")[::2]), "cannot be handed to a device", id="every other date"
         ),
