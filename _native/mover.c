@@ -25,6 +25,7 @@ struct chunk {
 };
 
 static PyObject *str_registered;
+static PyTypeObject *ndarray_type;
 
 struct mover {
 	PyObject_HEAD
@@ -111,6 +112,14 @@ static bool number(PyObject *object, uint64_t *value)
 		return true;
 	PyErr_Clear();
 	return false;
+}
+
+/* Whether it may be a masked array, as which numpy.ma's are known without importing that. */
+static bool may_be_masked(PyObject *buffer)
+{
+	PyTypeObject *type = Py_TYPE(buffer);
+
+	return type != ndarray_type && PyType_IsSubtype(type, ndarray_type) && PyObject_HasAttrString(OBJECT(type), "filled");
 }
 
 /* Whether a format (PEP 3118) has Python objects in it. Names of fields, between colons, are not looked at. */
@@ -225,7 +234,7 @@ static PyObject *mover_launch(struct mover *self, PyObject *const *args, Py_ssiz
 		PyErr_SetString(PyExc_TypeError, "launch() takes an opcode, slba, nlb, a buffer and fua");
 		return NULL;
 	}
-	if (!number(args[1], &slba) || PyUnicode_Check(args[3]))
+	if (!number(args[1], &slba) || PyUnicode_Check(args[3]) || may_be_masked(args[3]))
 		Py_RETURN_NONE;
 	fua = PyObject_IsTrue(args[4]);
 	if (fua < 0)
@@ -305,9 +314,12 @@ int mover_type(PyObject *module)
 {
 	PyObject *type = PyType_FromSpec(&mover_spec);
 	const int ret = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+	PyObject *numpy = PyImport_ImportModule("numpy");
 
+	ndarray_type = numpy ? (PyTypeObject *)PyObject_GetAttrString(numpy, "ndarray") : NULL;
+	Py_XDECREF(numpy);
 	str_registered = PyUnicode_InternFromString("registered");
 
 	Py_XDECREF(type);
-	return str_registered ? ret : -1;
+	return ndarray_type && str_registered ? ret : -1;
 }

@@ -13,7 +13,7 @@ from aionvme.nvme.command import Command
 from aionvme.nvme.opcodes import NvmOpcode
 from aionvme.nvme.transfer import Direction, direction
 from aionvme.prepare import plain
-from aionvme.prepare_batch import COMMAND, blocks_batch, rows_batch, rows_of, unsigned
+from aionvme.prepare_batch import COMMAND, blocks_batch, refuse_masked, rows_batch, rows_of, unsigned
 from aionvme.queues.batch import Batch
 
 Completions = NDArray[np.void]
@@ -85,6 +85,7 @@ class BatchCommands(ABC):
         in an array.
         """
         self._check_usable()
+        refuse_masked("commands", commands)
         if not isinstance(commands, np.ndarray):
             rows = rows_of([plain(command) for command in commands], self._geometry)
         elif commands.dtype == COMMAND and commands.ndim == 1:

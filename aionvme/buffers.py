@@ -46,6 +46,8 @@ def span_of(buffer: Buffer, *, writable: bool) -> Span:
     """Where a buffer is. Raises UsageError where it cannot be handed to a device."""
     if holds_objects(buffer):
         raise UsageError("the array holds Python objects, not data")
+    if is_masked(buffer):
+        raise UsageError("a masked array: a command moves masked data as well; pass its .filled(), or its .data")
     owned = buffer
     if isinstance(buffer, memoryview) and buffer.c_contiguous and buffer.nbytes:
         # Not the memoryview itself: Python before 3.11.8 crashes when it collects garbage with an exported one in it.
@@ -72,6 +74,12 @@ def holds_objects(buffer: Buffer) -> bool:
     except (TypeError, ValueError, BufferError):
         return False  # no memory, or none that can be seen: refused elsewhere, with the reason
     return "O" in format_ and "O" in _FIELD_NAME.sub("", format_)
+
+
+def is_masked(array: object) -> bool:
+    """Whether it is an array that says which of its values do not count, which no command looks at."""
+    # numpy.ma is imported with the first subclass of an array that comes along.
+    return type(array) is not np.ndarray and isinstance(array, np.ndarray) and isinstance(array, np.ma.MaskedArray)
 
 
 def _flaw(buffer: Buffer, writable: bool) -> str | None:

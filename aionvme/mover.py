@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aionvme._core import ffi
-from aionvme.buffers import BufferPool, holds_objects
+from aionvme.buffers import BufferPool, holds_objects, is_masked
 from aionvme.driver.fast import IN_C, Flight, InFlight
 from aionvme.nvme.command import NVME_URING_CMD
 from aionvme.nvme.nvm import NLB_MAX
@@ -58,6 +58,8 @@ class PureMover:
             return None
         fua = bool(fua)
         if holds_objects(buffer):  # type: ignore[arg-type]  # a list holds none: it has no memory, which is seen below
+            return None
+        if is_masked(buffer):
             return None
         try:
             owner = ffi.from_buffer("char[]", buffer, require_writable=opcode == READ)

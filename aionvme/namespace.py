@@ -45,10 +45,10 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
 
     More commands than the queue is deep wait their turn, first come first served.
 
-    Data is any contiguous memory: bytes, bytearray, memoryview, numpy arrays of any data type but object. Or it is a list or
-    tuple of such pieces, of any lengths, which one command moves one after the other, as os.preadv() and os.pwritev() do; arrays
-    of commands take no lists. What the device cannot reach where it is the kernel copies: all pieces of a command, unless each
-    but the first begins on a page and each but the last ends on one.
+    Data is any contiguous memory: bytes, bytearray, memoryview, numpy arrays of any data type but object, masked ones not. Or
+    it is a list or tuple of such pieces, of any lengths, which one command moves one after the other, as os.preadv() and
+    os.pwritev() do; arrays of commands take no lists. What the device cannot reach where it is the kernel copies: all pieces of a
+    command, unless each but the first begins on a page and each but the last ends on one.
 
     ``fua`` (Force Unit Access) asks the device to go past its volatile cache. Sections named are those of the NVM Command Set
     Specification 1.0 and, for zones, of the Zoned Namespace Command Set Specification 1.1.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aionvme.buffers import NOTHING, Buffer, BufferPool, Span
+from aionvme.buffers import NOTHING, Buffer, BufferPool, Span, is_masked
 from aionvme.errors import UsageError
 from aionvme.geometry import Geometry
 from aionvme.nvme import nvm
@@ -222,8 +222,17 @@ def refuse_metadata(geometry: Geometry, *, made: bool = True) -> None:
         )
 
 
+def refuse_masked(name: str, values: object) -> None:
+    """Raise UsageError where some commands of an array would be masked, and carried out all the same."""
+    if is_masked(values):
+        raise UsageError(
+            f"{name} is a masked array: pass its .compressed() for what is not masked, .filled() or .data for all of it"
+        )
+
+
 def unsigned(name: str, values: ArrayLike) -> NDArray[np.uint64]:
     """An array of integers from 0 to 2**64 - 1, contiguous and ours. Raises UsageError where one is something else."""
+    refuse_masked(name, values)
     try:
         array = np.asarray(values)
     except ValueError as error:

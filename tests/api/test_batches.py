@@ -327,7 +327,7 @@ async def test_bad_commands(nvm: aionvme.Namespace) -> None:
         await nvm.submit_many(row)
     masked = np.ma.MaskedArray(row.copy(), mask=True)
     masked.data["cdw12"] = 1
-    with pytest.raises(aionvme.UsageError, match="moves"):
+    with pytest.raises(aionvme.UsageError, match="masked"):
         await nvm.submit_many(masked, bytearray(size))
     with pytest.raises(aionvme.UsageError, match="more than any command"):
         await nvm.submit_many([aionvme.Command(0x7A, cdw12=0xFFFF_FFFF)], bytearray(size))

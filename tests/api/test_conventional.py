@@ -70,6 +70,19 @@ async def test_a_structure_whose_fields_have_names(nvm: aionvme.Namespace, kind:
     assert np.array_equal(await nvm.read(65, 1), raw)
 
 
+async def test_an_array_of_a_class_of_its_own(nvm: aionvme.Namespace) -> None:
+    """It is data as any other, for the short way, too."""
+
+    class Own(np.ndarray[Any, Any]):
+        """An array."""
+
+    raw = blocks(nvm, 1)
+    flight = nvm._launch(0x01, 64, None, raw.view(Own), False)
+    assert flight is not None
+    assert await flight == 0
+    assert np.array_equal(await nvm.read(64, 1), raw)
+
+
 @pytest.mark.parametrize("kind", ["bytearray", "array", "registered", "registered slice", "odd address"])
 async def test_read_fills_the_buffer_it_was_given(nvm: aionvme.Namespace, kind: str) -> None:
     """``into`` receives the data in place, and nothing beside it is touched."""

@@ -30,6 +30,13 @@ def read_only(ns: Namespace) -> np.ndarray:
     return buffer
 
 
+def masked(values: Any) -> Any:
+    """The same as a masked array, in which the first does not count."""
+    array = np.ma.array(values)
+    array[0] = np.ma.masked
+    return array
+
+
 def with_an_object(ns: Namespace) -> Any:
     """A structure as long as a block."""
     fields = [("data", ctypes.py_object), ("rest", ctypes.c_uint8 * (ns.lba_size - ctypes.sizeof(ctypes.py_object)))]
@@ -81,6 +88,22 @@ async def refused(ns: Namespace, call: Call, message: str) -> None:
         pytest.param(lambda ns: ns.write(0, [1, 2]), "holds no memory", id="a list"),
         pytest.param(lambda ns: ns.read(0, 1, into=np.zeros(64, object)), "Python objects", id="an array of objects"),
         pytest.param(lambda ns: ns.write(0, with_an_object(ns)()), "Python objects", id="a structure with an object"),
+        pytest.param(lambda ns: ns.write(0, masked(block(ns))), "masked array.*filled", id="masked data"),
+        pytest.param(lambda ns: ns.write(0, [masked(block(ns))]), "masked array.*filled", id="masked piece"),
+        pytest.param(lambda ns: ns.read(0, 1, into=masked(block(ns))), "masked array.*data", id="masked room"),
+        pytest.param(
+            lambda ns: ns.submit(Command(0x02), into=masked(block(ns))), "masked array", id="masked room of a command"
+        ),
+        pytest.param(
+            lambda ns: ns.read_many(masked([1, 2]), 1, block(ns, 2)), "slba is a masked.*compressed", id="masked slba"
+        ),
+        pytest.param(lambda ns: ns.read_many([1, 2], masked([1, 1]), block(ns, 2)), "nlb is a masked", id="masked nlb"),
+        pytest.param(lambda ns: ns.write_many([1, 2], 1, masked(block(ns, 2))), "masked array", id="masked array data"),
+        pytest.param(
+            lambda ns: ns.submit_many(masked(np.zeros(2, aionvme.COMMAND))),
+            "commands is a masked",
+            id="masked commands",
+        ),
         pytest.param(
             lambda ns: ns.write(0, np.zeros(1024, "M8[s]")[::2]), "cannot be handed to a device", id="every other date"
         ),
