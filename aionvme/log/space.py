@@ -95,21 +95,26 @@ class Space:
         self._next = deque(sorted(roomy, key=lambda zone: not zone.given))
 
     @property
+    def lanes(self) -> list[LogZone]:
+        """Those that are written to side by side."""
+        return list(self._lanes)
+
+    @property
     def free_zones(self) -> int:
         """Empty zones, without those that are being written to."""
         return sum(not zone.given for zone in self._next)
 
     def take(self, most: int, *, reclaiming: bool = False) -> tuple[LogZone, int]:
         """A zone for a frame, and how many blocks of it, at most ``most``. Raises LogFullError where there is none."""
-        self._lanes = [zone for zone in self._lanes if zone.room]
-        while len(self._lanes) < self._width and self._next:
-            self._lanes.append(self._next.popleft())
         most = min(most, self._room if reclaiming else self._room - self._kept)
         if most < 1:
             kept = f", the room of {self._spare} of them kept for reclaiming" if self._spare else ""
             raise LogFullError(
                 f"no room in the log's {len(self.zones)} zones{kept}: reclaim one, or discard records first"
             )
+        self._lanes = [zone for zone in self._lanes if zone.room]
+        while len(self._lanes) < self._width and self._next:
+            self._lanes.append(self._next.popleft())
         zone = min(self._lanes, key=lambda lane: (lane.in_flight, lane.given))
         blocks = min(most, zone.room)
         zone.given += blocks
@@ -117,19 +122,15 @@ class Space:
         self._room -= blocks
         return zone, blocks
 
-    def untake(self, taken: Sequence[tuple[LogZone, int]]) -> None:
-        """Take back what :meth:`take` gave last: nothing was written there after all."""
+    def untake(self, taken: Sequence[tuple[LogZone, int]], lanes: Sequence[LogZone]) -> None:
+        """Take back what :meth:`take` has given since these were the :attr:`lanes`, before anything else happened."""
         for zone, blocks in taken:
             zone.given -= blocks
             zone.in_flight -= 1
             self._room += blocks
-        for zone in {zone: None for zone, _ in reversed(taken)}:
-            if zone in self._lanes:
-                self._lanes.remove(zone)
-            if zone.given:
-                self._lanes.append(zone)
-            else:
-                self._next.appendleft(zone)
+        begun = [zone for zone in {**dict(taken), **dict.fromkeys(self._lanes)} if zone not in lanes]
+        self._next.extendleft(sorted(begun, key=lambda zone: bool(zone.given)))  # those with frames come out first
+        self._lanes = list(lanes)
 
     def give_back(self, zone: LogZone, blocks: int) -> bool:
         """Take back what :meth:`take` gave, of which nothing was submitted. False where the zone gets no more frames, because

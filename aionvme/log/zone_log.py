@@ -309,13 +309,14 @@ class ZoneLog:
         lba_size, payload = self._ns.lba_size, frame.payload
         parts: list[_Part] = []
         taken: list[tuple[LogZone, int]] = []
+        lanes = self._space.lanes
         at = 0
         while at < len(payload) or not parts:
             needed = frame_blocks(len(payload) - at, lba_size)
             try:
                 zone, blocks = self._space.take(min(needed, self._most), reclaiming=reclaiming)
             except LogFullError:
-                self._space.untake(taken)
+                self._space.untake(taken, lanes)
                 raise
             taken.append((zone, blocks))
             end = min(len(payload), at + blocks * lba_size - HEADER_LEN_BYTES)

@@ -348,3 +348,22 @@ async def test_a_refusal_while_another_record_is_written() -> None:
         assert refused == [0]
         assert len(log) == 3
         assert len(await ZoneLog.recover(ns)) == 3
+
+
+async def test_a_record_that_is_too_long_begins_no_zone() -> None:
+    """Two zones were begun, and one is to be written to at a time: so it is, too, after a record that would have taken both, and
+    more."""
+    async with aionvme.open("emu:zns?zones=2&zone_size=64KiB&latency=1ms") as ns:
+        log = await ZoneLog.create(ns, width=2)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(log.append, bytes(5 * 4096))
+        assert [zone.written for zone in ns.zones] == [6, 6]
+        log = await ZoneLog.recover(ns, width=1)
+        for _ in range(3):
+            with pytest.raises(aionvme.LogFullError):
+                await log.append(bytes(30 * 4096))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(log.append, b"small")
+        assert sorted(zone.written for zone in ns.zones) == [6, 16]
