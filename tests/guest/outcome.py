@@ -69,8 +69,8 @@ class Leaves(NamedTuple):
 class Difference(NamedTuple):
     """Where the two may differ, who is right by which clause of the specification, and what tells that a difference is this one.
 
-    One that is ``later`` does not show in how the command ends, but in what it ``leaves``. ``since`` is the first version of
-    QEMU's that has it, and ``until`` the first one that no longer has it.
+    One that is ``later`` need not show in how the command ends, but shows in what it ``leaves``. ``since`` is the first version
+    of QEMU's that has it, and ``until`` the first one that no longer has it.
     """
 
     what: str

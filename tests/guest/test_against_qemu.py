@@ -222,4 +222,4 @@ def test_short_sequences(nsid: int, examples: int) -> None:
             runner.run(play(twins, [int.from_bytes(number, "little") for number in sequence]))
 
         same()
-    assert chosen >= 5 * examples
+    assert chosen >= (1 if SEED else 5) * examples

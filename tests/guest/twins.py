@@ -80,7 +80,7 @@ class Twins:
         self._history.append(text)
         outcome = Outcome(step.command, ours, theirs, same_data, zone, self.spec)
         known = [each for each in self._differences if each.applies(outcome)]
-        if not same and all(each.later for each in known):
+        if not same and not any(ours.status != theirs.status or not each.later for each in known):
             raise DisagreementError(self.history())
         if known:
             unlike = await reconcile(self, outcome, step, before, [each.leaves for each in known])
