@@ -19,8 +19,9 @@ import aionvme
 from aionvme import Command
 from aionvme.cli import main
 from aionvme.devices import find, kernel_version
+from aionvme.nvme import nvm
 from aionvme.nvme.admin import get_log_page, identify
-from tests.conftest import Place, node
+from tests.conftest import Place, controller_node, node
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +87,22 @@ if kernel_version() < (6, 2):
                     pass
 
 
+COMMANDS: dict[int, tuple[Command, dict[str, Any]]] = {
+    command.opcode: (command, buffers)
+    for command, buffers in (
+        (nvm.flush(), {}),
+        (nvm.write(0, 1), {"data": bytes(512)}),
+        (nvm.read(0, 1), {"into": bytearray(512)}),
+        (nvm.compare(0, 1), {"data": bytes(512)}),
+        (nvm.write_zeroes(0, 8), {}),
+        (nvm.dataset_management(1, deallocate=True), {"data": nvm.dsm_ranges([(0, 8)])}),
+        (nvm.verify(0, 8), {}),
+        (nvm.copy(100, 1), {"data": nvm.copy_ranges([(0, 8)])}),
+    )
+}
+"""By opcode, all that succeed on an empty block 0 in this order."""
+
+
 @since_6_2
 @pytest.mark.parametrize("controller", [0o600, 0o666], ids=["namespace's node", "both nodes"])
 async def test_a_user_with_the_node(place: Place, controller: int) -> None:
@@ -101,6 +118,77 @@ async def test_a_user_with_the_node(place: Place, controller: int) -> None:
         await ns.flush()
         await ns.deallocate([(100, 1)])
         assert not (await ns.submit_admin(identify(0x01), into=bytearray(4096))).status
+
+
+@since_6_2
+async def test_pieces_and_arrays(place: Place) -> None:
+    """Data in several pieces, and arrays of commands in registered and in other memory, pass as single commands do."""
+    random = np.random.default_rng(5)  # whose modules nobody may not read
+    data, starts = random.integers(0, 256, 64 * 512, np.uint8), random.permutation(64) + 300
+    async with opened(place.nvm_512, queue=place.queue) as ns:
+        pieces = [data[:1000], data[1000:1004], data[1004:]]
+        await ns.write(200, pieces)
+        into = [np.zeros_like(piece) for piece in pieces]
+        await ns.read(200, 64, into=into)
+        assert (np.concatenate(into) == data).all()
+        for memory in (ns.alloc(data.nbytes), np.empty(data.nbytes, np.uint8)):
+            memory[:] = data[::-1]
+            done = await ns.write_many(starts, 1, memory)
+            assert not done["status"].any()
+            assert not done["errno"].any()
+            memory[:] = 0
+            done = await ns.read_many(starts, 1, memory)
+            assert not done["status"].any()
+            assert not done["errno"].any()
+            assert (memory == data[::-1]).all()
+        assert (await ns.read(starts[3], 1) == data[::-1][3 * 512 : 4 * 512]).all()
+
+
+@since_6_2
+async def test_blocks_that_are_not_moved(place: Place) -> None:
+    """Compare, copy, verify and write zeroes do what they do for root."""
+    data = np.random.default_rng(7).integers(1, 256, 8 * 512, np.uint8)
+    async with opened(place.nvm_512, queue=place.queue) as ns:
+        await ns.write(400, data)
+        await ns.compare(400, data)
+        with pytest.raises(aionvme.CompareFailureError):
+            await ns.compare(400, data[::-1].copy())
+        await ns.copy(420, [(400, 3), (405, 3)])
+        assert (await ns.read(420, 6) == np.concatenate([data[: 3 * 512], data[5 * 512 :]])).all()
+        await ns.verify(400, 8)
+        await ns.write_zeroes(401, 2)
+        assert not (await ns.read(401, 2)).any()
+        assert (await ns.read(403, 5) == data[3 * 512 :]).all()
+
+
+LBCC = 1 << 1
+"""Commands Supported and Effects: the command changes blocks."""
+
+
+@since_6_2
+async def test_the_log_of_effects_decides(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may write to the node has what the controller's log supports with no other effect than that it changes blocks, and
+    nothing else. Who may only read has of that what neither sends data, as odd opcodes do, nor changes any."""
+    async with aionvme.open_controller(controller_node("nvme0")) as controller:
+        effects = (await controller.commands_supported(0)).iocs
+    assert all(effect & 0xFFFF in (0, 1, 1 | LBCC) for effect in effects)
+    supported = {opcode: effect & LBCC for opcode, effect in enumerate(effects) if effect & 1}
+    assert supported.keys() >= COMMANDS.keys()
+    async with opened(node(1), queue=place.queue) as ns:
+        for command, buffers in COMMANDS.values():
+            assert await ns.submit(command, **buffers) == (0, 0), command
+        for opcode in range(0x03, 0x79):  # above are those of zones, with data
+            if opcode not in supported:
+                with refused("Commands Supported and Effects"):
+                    await ns.submit(Command(opcode))
+    async with opened(node(1), 0o644, queue=place.queue, readonly=True) as ns:
+        monkeypatch.setattr(ns._geometry.guard, "why_not", None)  # the library would not let it come to that
+        for opcode, (command, buffers) in COMMANDS.items():
+            if opcode & 1 or supported[opcode]:
+                with refused("opened for writing"):
+                    await ns.submit(command, **buffers)
+            else:
+                assert await ns.submit(command, **buffers) == (0, 0), command
 
 
 @since_6_2
