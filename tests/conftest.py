@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -130,7 +131,8 @@ NEEDS: dict[str, str] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of the marker."""
+    """Tell pytest of the markers, and have SIGINT interrupt, which shells have ignored by what they run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "feature(name, since=(0, 0)): what a test is about, and what Linux that needs")
     config.addinivalue_line("markers", "once: in the guest on one queue and event loop, since it is above the queue")
 
