@@ -100,6 +100,10 @@ class AdminCommands:
         command moves. The library knows it of Identify, Get Log Page, the features of the specification, directives, Security
         Send and Receive, Firmware Image Download, Namespace Management and Attachment, and Get LBA Status; of any other command
         it is yours to get right, since a device that moves more writes past the buffer, and to address 0 where there is none.
+
+        Raises UsageError where command and buffer do not agree, ReadOnlyError and NamespaceInUseError where it may destroy what
+        must not be, all with nothing submitted; OSError where the operating system ended it, which is PermissionError where the
+        kernel keeps it from this user.
         """
         return await self._submit(command, data, into)
 

@@ -32,6 +32,10 @@ class BatchCommands(ABC):
 
     Arrays longer than the queue is deep flow through it, and other tasks' commands beside them. A task that is cancelled submits
     no more of its array, and goes on when what was submitted has completed.
+
+    Raised is only what concerns the whole array: UsageError where arguments and buffer do not agree, ReadOnlyError and
+    NamespaceInUseError where it writes and may not, all three with nothing submitted; ClosedError where the namespace was closed
+    before all of it had been submitted, and OSError where the queue broke.
     """
 
     _geometry: Geometry

@@ -240,6 +240,10 @@ class Namespace(NvmCommands, ZoneCommands, BatchCommands, FdpCommands):
         reservations and I/O management; of any other command it is yours to get right, since a device that moves more writes past
         the buffer, and to address 0 where there is none. ``metadata`` goes the way of the data: what blocks have in a buffer of
         its own, by the namespace's format (:attr:`identify`), and unless the command has the controller make all of it (PRACT).
+
+        Raises UsageError where command and buffers do not agree, ReadOnlyError and NamespaceInUseError where it may change
+        something that must not be changed, all with nothing submitted; OSError where the operating system ended it, which is
+        PermissionError where the kernel keeps it from this user.
         """
         self._check_usable()
         command = plain(command)

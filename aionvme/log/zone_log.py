@@ -89,6 +89,9 @@ class ZoneLog:
 
         ``width`` zones are written to side by side, with ``in_flight`` appends under way in all. The room of ``spare`` zones is
         kept for reclaiming, which needs that of one where the others may be full. ``fua``: past the device's volatile cache.
+
+        Raises UsageError where numbers, zones or the namespace's format do not suit, ReadOnlyError or NamespaceInUseError where
+        it must not be written to, and what resetting a zone raises.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
         ns.check_writable()
