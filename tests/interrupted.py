@@ -28,6 +28,7 @@ TASKS = 6
 refs: list[weakref.ref[NDArray[np.uint8]]] = []
 ended = 0
 too_early = 0
+inherited = 0
 opened: list[aionvme.Namespace] = []
 
 
@@ -51,7 +52,8 @@ async def read_on(ns: aionvme.Namespace, slba: int) -> None:
 
 async def main(target: str, queue: QueueChoice, ready: Callable[[], object]) -> None:
     """Have reads in flight, say that they are ``ready``, and wait to be interrupted."""
-    global too_early
+    global too_early, inherited
+    inherited = len(process.abandoned)  # of whom this is a fork
     async with aionvme.open(target, queue=queue) as ns:
         opened.append(ns)
         before = ns._io.submitted
@@ -90,7 +92,7 @@ def report(error: BaseException) -> dict[str, Any]:
         "state": ns._io._state.value,
         "too_early": too_early,
         "living": living(),
-        "abandoned": len(process.abandoned),
+        "abandoned": len(process.abandoned) - inherited,
     }
 
 
