@@ -47,6 +47,8 @@ class LogZone:
         self.in_flight = 0
         self.lost = False
         """It can be neither written to nor reset any more."""
+        self.strange = False
+        """What was written to it is nothing of a log's: it may be somebody else's, and is left alone."""
         self.live: dict[tuple[int, int], Extent] = {}
         """The frames of records that are in the log, by sequence and offset."""
         self.newest = 0
@@ -63,7 +65,8 @@ class LogZone:
 
     def begin(self) -> None:
         """Go on behind what is written."""
-        self.zcap, self.given = self.zone.zcap, self.zone.written
+        self.zcap = self.zone.zcap
+        self.given = self.zcap if self.strange else self.zone.written
 
 
 class Space:
@@ -150,8 +153,8 @@ class Space:
         return True
 
     def reclaimable(self) -> list[LogZone]:
-        """Those that nothing more is put into."""
-        return [zone for zone in self.zones.values() if not (zone.room or zone.in_flight or zone.lost)]
+        """Those that nothing more is put into, and that are the log's."""
+        return [zone for zone in self.zones.values() if not (zone.room or zone.in_flight or zone.lost or zone.strange)]
 
     def reclaimed(self, zone: LogZone) -> None:
         """It is empty again."""

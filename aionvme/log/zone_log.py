@@ -115,8 +115,8 @@ class ZoneLog:
         Every record whose append had returned is there, but for those that were discarded and their zones reclaimed. Some whose
         append had not returned may be there, and some that were discarded. Parts of records, and damage, are left out.
 
-        Raises UsageError where zones were written to and hold nothing of a log: they are somebody else's. Like :meth:`create` it
-        does where the namespace's blocks have metadata, which frames have not.
+        A zone that was written to and holds nothing of a log is left alone, it may be somebody else's (:attr:`strange_zones`);
+        where all of them do, UsageError is raised. So it is, as by :meth:`create`, where blocks have metadata: frames have none.
         """
         log = cls._over(ns, zones, width, in_flight, spare, fua)
         await log._recover()
@@ -168,6 +168,11 @@ class ZoneLog:
     def free_zones(self) -> int:
         """Empty zones that are not being written to."""
         return self._space.free_zones
+
+    @property
+    def strange_zones(self) -> list[Zone]:
+        """Zones that recovery has left alone. One that is not somebody else's can be reset, and the log recovered again."""
+        return [zone.zone for zone in self._space.zones.values() if zone.strange]
 
     def usage(self) -> list[ZoneUsage]:
         """The zones that nothing more is written to, as a policy sees them."""
@@ -375,6 +380,7 @@ class ZoneLog:
         if zone.zone.zs is ZoneState.OFFLINE:
             return []
         found, damaged = await scan(self._ns, zone.zone)
+        zone.strange = damaged > 0 and not found
         self.damaged_blocks += damaged
         return found
 

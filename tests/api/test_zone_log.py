@@ -240,6 +240,30 @@ async def test_what_is_no_log(zns: aionvme.Namespace, zones: list[aionvme.Zone])
         await ZoneLog.recover(zns, zones)
 
 
+async def test_a_zone_of_somebody_elses(zns: aionvme.Namespace, zones: list[aionvme.Zone]) -> None:
+    """Among a log's zones, one that holds nothing of it is neither reclaimed nor written to, whatever a log is short of."""
+    log = await ZoneLog.create(zns, zones[:2])
+    theirs, mine = zones[2], some(3 * BLOCK)
+    await theirs.reset()
+    await theirs.append(b"x" * BLOCK)
+    record = await log.append(mine)
+    log = await ZoneLog.recover(zns, zones)
+    assert (log.strange_zones, log.damaged_blocks) == ([theirs], 1)
+    assert theirs not in [usage.zone for usage in log.usage()]
+    with pytest.raises(aionvme.LogFullError):
+        while True:
+            log.discard(await log.append(some(20 * BLOCK)))
+    while await log.reclaim() is not None:
+        pass
+    await log.append(mine)
+    assert await log.read(record) == mine
+    await theirs.refresh()
+    assert (await zns.read(theirs.zslba, 1)).tobytes() == b"x" * BLOCK
+    assert theirs.written == 1
+    await theirs.reset()
+    assert (await ZoneLog.recover(zns, zones)).strange_zones == []
+
+
 async def test_a_zone_that_takes_no_more(zns: aionvme.Namespace, zones: list[aionvme.Zone]) -> None:
     """Where a zone was made full behind the log's back its next records go elsewhere, and none is lost."""
     log = await ZoneLog.create(zns, zones, width=2)
