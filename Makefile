@@ -105,7 +105,7 @@ $(VENV)/.demo: $(NATIVE)
 	@scripts/packages run
 	@echo "== building aionvme into $(VENV)"
 	@python3 -m venv $(VENV)
-	@$(PIP_INSTALL) '.[cli,trio]'
+	@$(PIP_INSTALL) '.[cli,trio,plots]'
 	@touch $@
 
 $(VENV)/.test: $(NATIVE)
