@@ -72,9 +72,10 @@ faults-%:
 	@AIONVME_FAULT_ROUNDS=$(ROUNDS) AIONVME_VM_RESULTS=$(CURDIR)/$(RESULTS)/faults $(BIN)/python -m tests.vm --kernel $* \
 		--timeout 7200 -- $(GUEST_PYTEST) tests/guest/test_faults_*.py
 
-# What works on which kernel, docs/kernels.md, from the tests on each of them, those of faults being repeated.
+# What works on which kernel, docs/kernels.md, from the tests on each of them, those of faults being repeated on the usual ones.
 kernels:
-	@$(MAKE) --no-print-directory test-vm test-faults KERNEL="6.1 6.12 newest"
+	@$(MAKE) --no-print-directory test-vm KERNEL="6.1 6.12 newest"
+	@$(MAKE) --no-print-directory test-faults
 	@$(BIN)/python -m tests.features $(RESULTS)/guest-*.json $(RESULTS)/*/guest-*.json
 
 # The kernel in it is that of _native/kernel: built by the first step (some minutes), and found again by all that follow.

@@ -22,10 +22,12 @@ HEAD = """# What works on which kernel
 
 Written by `make kernels` from the outcomes of tests in the virtual machine (`tests/features.py`), not by hand; `make test` holds
 it against its own runs. A queue is named where tests of the feature ran on a namespace opened with it, and all of them passed;
-"yes" is said of tests that need no particular queue, "from" which Linux brings the feature. Two things to know: commands
-without data take an interrupt driven ring beside the polled one, and admin commands always do, so there "polled" says that
-they work beside polling. And not every test of a feature runs on both queues: what is above the queues (limits, replay,
-traces, most of protection information) runs on one, and faults not on the polled queue of 6.1, which they can crash.
+"yes" is said of tests that need no particular queue, "from" which Linux brings the feature, "-" of what was not run there.
+
+Two things to know: commands without data take an interrupt driven ring beside the polled one, and admin commands always do, so
+there "polled" says that they work beside polling. And not every test of a feature runs on both queues: what is above the queues
+(limits, replay, traces, most of protection information) runs on one, and faults not on the polled queue of 6.1, which they can
+crash.
 
 Linux 6.1 runs with QEMU's controllers of Debian 12, and for Flexible Data Placement with those of QEMU 10, which the other
 kernels have for everything.
