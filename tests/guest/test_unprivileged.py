@@ -161,6 +161,15 @@ async def test_blocks_that_are_not_moved(place: Place) -> None:
         assert (await ns.read(403, 5) == data[3 * 512 :]).all()
 
 
+DATA: dict[int, dict[str, Any]] = {
+    0x0D: {"data": bytes(16)},
+    0x0E: {"into": bytearray(4)},
+    0x11: {"data": bytes(16)},
+    0x12: {"into": bytearray(4)},
+    0x15: {"data": bytes(8)},
+}
+"""What reservations and I/O Management Receive move where their dwords are 0 (Base 2.0, section 7; NVM Command Set 1.0)."""
+
 LBCC = 1 << 1
 """Commands Supported and Effects: the command changes blocks."""
 
@@ -180,7 +189,7 @@ async def test_the_log_of_effects_decides(place: Place, monkeypatch: pytest.Monk
         for opcode in range(0x03, 0x79):  # above are those of zones, with data
             if opcode not in supported:
                 with refused("Commands Supported and Effects"):
-                    await ns.submit(Command(opcode))
+                    await ns.submit(Command(opcode), **DATA.get(opcode, {}))
     async with opened(node(1), 0o644, queue=place.queue, readonly=True) as ns:
         monkeypatch.setattr(ns._geometry.guard, "why_not", None)  # the library would not let it come to that
         for opcode, (command, buffers) in COMMANDS.items():
