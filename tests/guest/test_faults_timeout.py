@@ -109,24 +109,21 @@ async def test_a_controller_that_answers_nothing(queue: FaultQueue) -> None:
         async with aionvme.open(target(), queue=queue) as ns, aionvme.open(node(1, "nvme1"), queue=queue) as neighbour:
             ends, buffers = Ends(), Buffers()
             used = 0
+            cut_off(target())  # first, so that no command is carried out, however slow this machine is
             start = time.monotonic()
-            with slowed(DRIVE, 4):
-                async with anyio.create_task_group() as tasks:
-                    before = ns._io.submitted
-                    for i in range(6):
-                        tasks.start_soon(ends.note, lambda i=i: ns.write(i, buffers.new(ns.lba_size)))
-                    await all_in_flight(ns, before + 6)
-                    cut_off(target())
-                    tasks.start_soon(kept, buffers, ns)
-                    while ns._io.in_flight:
-                        await works(neighbour)
-                        used += 1
-                        await anyio.sleep(0.05)
+            async with anyio.create_task_group() as tasks:
+                before = ns._io.submitted
+                for i in range(6):
+                    tasks.start_soon(ends.note, lambda i=i: ns.write(i, buffers.new(ns.lba_size)))
+                await all_in_flight(ns, before + 6)
+                tasks.start_soon(kept, buffers, ns)
+                while ns._io.in_flight:
+                    await works(neighbour)
+                    used += 1
+                    await anyio.sleep(0.05)
             assert time.monotonic() - start < LIMIT_S
             assert used
-            assert len(ends.all) == 6
-            assert ends.others(aionvme.CommandAbortedError) == []
-            assert ends.failed()
+            assert [type(end) for end in ends.all] == [aionvme.CommandAbortedError] * 6
             await until(lambda: not buffers.living())
             await answers_again(ns)
             await works(ns)
@@ -137,19 +134,16 @@ async def test_leaving_a_controller_that_answers_nothing(queue: FaultQueue) -> N
     ends, buffers = Ends(), Buffers()
     with io_timeout(target(), 1000):
         start = time.monotonic()
-        with slowed(DRIVE, 4):
-            async with anyio.create_task_group() as tasks:
-                async with aionvme.open(target(), queue=queue) as ns:
-                    before = ns._io.submitted
-                    for i in range(6):
-                        tasks.start_soon(ends.note, lambda i=i: ns.write(i, buffers.new(ns.lba_size)))
-                    await all_in_flight(ns, before + 6)
-                    cut_off(target())
-                    tasks.start_soon(kept, buffers, ns)
-                assert ns._io.in_flight == 0
+        async with anyio.create_task_group() as tasks:
+            async with aionvme.open(target(), queue=queue) as ns:
+                cut_off(target())
+                before = ns._io.submitted
+                for i in range(6):
+                    tasks.start_soon(ends.note, lambda i=i: ns.write(i, buffers.new(ns.lba_size)))
+                await all_in_flight(ns, before + 6)
+                tasks.start_soon(kept, buffers, ns)
+            assert ns._io.in_flight == 0
         assert time.monotonic() - start < LIMIT_S
-    assert len(ends.all) == 6
-    assert ends.others(aionvme.CommandAbortedError) == []
-    assert ends.failed()
+    assert [type(end) for end in ends.all] == [aionvme.CommandAbortedError] * 6
     await until(lambda: not buffers.living())
     await comes_back("nvme3", 2)
