@@ -1,12 +1,17 @@
 """What the README shows is run as it stands."""
 
+import asyncio
+import errno
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import aionvme
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -53,6 +58,34 @@ def test_make_targets_exist(line: str) -> None:
     """Each make command names a target that there is."""
     target = line.split()[1]
     assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+class Failing:
+    """A namespace whose reads are given up: at LBA 0 once, at LBA 1 always; at LBA 2 they are interrupted."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    async def read(self, slba: int, nlb: int) -> bytes:
+        """A read of so many blocks of one byte."""
+        self.asked.append(slba)
+        if self.asked == [0, 0]:
+            return bytes(nlb)
+        raise (OSError if slba == 2 else aionvme.CommandAbortedError)(errno.EINTR, "")
+
+
+def test_the_retry_of_the_page_about_faults() -> None:
+    """It tries again after what it names, gives up after so many tries, and lets everything else through at once."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/faults.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"aionvme": aionvme, "asyncio": asyncio}
+    exec(code, names)
+    ns, read_again = Failing(), names["read_again"]
+    assert asyncio.run(read_again(ns, 0, 3)) == bytes(3)
+    with pytest.raises(aionvme.CommandAbortedError):
+        asyncio.run(read_again(ns, 1, 1, tries=2))
+    with pytest.raises(InterruptedError):
+        asyncio.run(read_again(ns, 2, 1))
+    assert ns.asked == [0, 0, 1, 1, 2]
 
 
 def test_links_lead_somewhere() -> None:
